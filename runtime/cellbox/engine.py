@@ -1,0 +1,300 @@
+"""The contract: an engine and its collections.
+
+Everything above (handles, API, magics, kernel) speaks to an :class:`Engine` and never asks which
+one: ``local`` is the embedded engine, ``remote`` the same collections over HTTP.
+``tests/contracts`` holds the contract as tests that every engine runs.
+
+Rules that hold for every method:
+
+- ``ref`` names an object as a user does: name, full id, or a prefix of an id that only one object
+  has. Unknown: :class:`~cellbox.errors.NotFound`. Ambiguous:
+  :class:`~cellbox.errors.InvalidArgument`.
+- Facts that come back are a snapshot: they do not change, and may be out of date when read.
+- A verb that the object's status does not allow raises :class:`~cellbox.errors.WrongState`.
+- Nothing here loops over "all" or over several names; that is written once, above.
+- Every method may be called from any thread, and blocks the calling thread only.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO, Protocol
+
+from cellbox.model.container import (
+    Container,
+    ExecSpec,
+    FileChange,
+    FileStat,
+    Limits,
+    ProcessTable,
+    RestartPolicy,
+    RunSpec,
+    Stats,
+)
+from cellbox.model.event import Event
+from cellbox.model.image import Image, Progress, Removed
+from cellbox.model.plugin import Plugin
+from cellbox.model.system import Damage, DiskUsage, Finding, Info
+
+Watch = Callable[[Progress], None]
+"""Called from any thread with each step of a long task; it must return at once and never raise."""
+
+Filters = Mapping[str, Sequence[str]]
+"""Docker's filters: ``{"status": ["exited"], "label": ["a=b"]}``. Values of one key are
+alternatives (labels: all must hold), keys must all hold; an unknown key raises InvalidArgument."""
+
+
+class Stream(Protocol):
+    """The standard streams of one process, live: what ``attach`` and ``exec`` return.
+
+    Reading ends when the process is gone and its last byte has been read; only then is
+    :meth:`wait` certain to return at once. With a terminal all output arrives as ``stdout``.
+    """
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Pieces of output as they come: ``("stdout" | "stderr", data)``."""
+        ...
+
+    def read(self, timeout: float | None = None) -> tuple[str, bytes] | None:
+        """The next piece, or None at the end. Raises TimeoutError after ``timeout`` seconds."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send to standard input. Raises BrokenPipeError when nobody reads it any more."""
+        ...
+
+    def close_stdin(self) -> None:
+        """End of standard input; output goes on. Repeating it does nothing."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal its size; without a terminal this does nothing."""
+        ...
+
+    def signal(self, name: str) -> None:
+        """Send a signal (``"INT"``, ``"SIGTERM"``, ``"9"``) to the process; a dead one is no
+        error."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Block until the process is gone; its exit code (128 + n for signal n).
+
+        Raises TimeoutError, and StartError where the process could not be started.
+        """
+        ...
+
+    def close(self) -> None:
+        """Detach: the process goes on. Repeating it does nothing."""
+        ...
+
+    def __enter__(self) -> Stream: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Images(Protocol):
+    """The images of one engine."""
+
+    def pull(self, ref: str, *, platform: str = "", watch: Watch | None = None) -> Image:
+        """Bring the image here from its registry, or find that it is already the newest.
+
+        Nothing is visible under the name before all of it is verified. Layers that are here are not
+        fetched again; a pull that was cut goes on where it stopped. Raises NotFound, Unauthorized,
+        Unavailable, IntegrityError, NotSupported (another platform).
+        """
+        ...
+
+    def get(self, ref: str) -> Image: ...
+
+    def list(self, *, filters: Filters | None = None) -> list[Image]:
+        """Newest first. Filters: dangling, label, before, since, reference."""
+        ...
+
+    def tag(self, ref: str, name: str) -> None:
+        """Let ``name`` stand for the image too; a name that stood for another one moves."""
+        ...
+
+    def remove(self, ref: str, *, force: bool = False) -> builtins.list[Removed]:
+        """Take the name away, and the image with its last name. InUse while a container has it."""
+        ...
+
+    def save(self, refs: Sequence[str], out: BinaryIO, *, format: str = "docker") -> None:
+        """Write a tar: ``docker`` (docker-archive) or ``oci`` (OCI layout)."""
+        ...
+
+    def load(self, source: BinaryIO, *, watch: Watch | None = None) -> builtins.list[Image]:
+        """Read what :meth:`save`, docker, podman or skopeo wrote; the images that were in it."""
+        ...
+
+    def import_(
+        self,
+        source: BinaryIO,
+        *,
+        name: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+    ) -> Image:
+        """Make an image of one layer from a tar of a root file system."""
+        ...
+
+    def commit(
+        self,
+        container: str,
+        *,
+        name: str = "",
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> Image:
+        """Make an image from a container's file system: the image's layers and one more.
+
+        ``changes`` are Dockerfile lines (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, USER,
+        VOLUME, WORKDIR).
+        """
+        ...
+
+
+class Containers(Protocol):
+    """The containers of one engine."""
+
+    def create(self, spec: RunSpec, *, name: str = "") -> Container:
+        """Make a container; nothing runs yet. The image must be here (NotFound).
+
+        An empty name becomes an adjective and a scientist's name. Raises AlreadyExists,
+        InvalidArgument.
+        """
+        ...
+
+    def get(self, ref: str) -> Container: ...
+
+    def list(self, *, all: bool = False, filters: Filters | None = None) -> list[Container]:
+        """Newest first; without ``all`` those that run. Filters: id, name, label, status, ancestor,
+        before, since, exited, health, network, volume."""
+        ...
+
+    def start(self, ref: str) -> None:
+        """Start it; returns when its program runs. A running one is left alone. StartError."""
+        ...
+
+    def stop(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
+        """Ask it to end with its stop signal, and kill it after ``timeout`` seconds (default 10, -1
+        waits for ever). One that does not run is left alone."""
+        ...
+
+    def kill(self, ref: str, *, signal: str = "KILL") -> None: ...
+
+    def pause(self, ref: str) -> None: ...
+
+    def unpause(self, ref: str) -> None: ...
+
+    def wait(self, ref: str, *, timeout: float | None = None) -> int:
+        """Block until it does not run; its exit code. Raises TimeoutError."""
+        ...
+
+    def remove(self, ref: str, *, force: bool = False) -> None:
+        """Take it away, with its writable layer and logs. ``force`` kills it first."""
+        ...
+
+    def rename(self, ref: str, name: str) -> None: ...
+
+    def update(
+        self, ref: str, *, limits: Limits | None = None, restart: RestartPolicy | None = None
+    ) -> None:
+        """Change limits (those that are not None) and restart policy, of a running one at once."""
+        ...
+
+    def attach(self, ref: str, *, stdin: bool = False, logs: bool = False) -> Stream:
+        """Its streams; ``logs`` replays what it wrote so far. A created one may be attached to
+        before it starts, so that nothing is missed."""
+        ...
+
+    def exec(self, ref: str, spec: ExecSpec) -> Stream:
+        """Run a further process in it. StartError (126, 127) comes from the Stream."""
+        ...
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Iterator[tuple[float, str, bytes]]:
+        """``(time, "stdout" | "stderr", data)``, oldest first; ``follow`` ends when it does."""
+        ...
+
+
+class Files(Protocol):
+    """What a container looks like inside: its processes, resources and files, running or not."""
+
+    def processes(self, ref: str, *, ps_args: str = "-ef") -> ProcessTable: ...
+
+    def stats(self, ref: str) -> Stats: ...
+
+    def diff(self, ref: str) -> list[FileChange]:
+        """What differs from the image, by path."""
+        ...
+
+    def stat(self, ref: str, path: str) -> FileStat: ...
+
+    def get(self, ref: str, path: str, out: BinaryIO) -> FileStat:
+        """Write a tar of ``path`` (a file, or a directory with all below it) to ``out``."""
+        ...
+
+    def put(self, ref: str, path: str, source: BinaryIO) -> None:
+        """Unpack a tar into the directory ``path``, owners as in the tar."""
+        ...
+
+    def export(self, ref: str, out: BinaryIO) -> None:
+        """Write the whole root file system as a tar."""
+        ...
+
+
+class Engine(Protocol):
+    """A container engine."""
+
+    @property
+    def url(self) -> str:
+        """Where it is: ``local:PATH`` for the embedded engine."""
+        ...
+
+    @property
+    def images(self) -> Images: ...
+
+    @property
+    def containers(self) -> Containers: ...
+
+    @property
+    def files(self) -> Files: ...
+
+    def info(self) -> Info: ...
+
+    def plugins(self) -> list[Plugin]: ...
+
+    def disk_usage(self) -> list[DiskUsage]: ...
+
+    def events(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        filters: Filters | None = None,
+    ) -> Iterator[Event]:
+        """What happened since, and then what happens, as it happens; ends at ``until``.
+        Filters: type, event, container, image, label."""
+        ...
+
+    def doctor(self) -> list[Finding]:
+        """What this machine can and cannot do."""
+        ...
+
+    def check(self, *, repair: bool = False) -> list[Damage]:
+        """Look through the whole store for damage, and mend it if asked."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what this object holds; containers that were detached run on."""
+        ...

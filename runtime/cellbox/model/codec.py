@@ -1,0 +1,94 @@
+"""Facts to JSON values and back, by their type hints.
+
+The one place that turns the frozen dataclasses of this folder into plain values (for SQLite, for
+the messages between processes) and back. It knows dataclasses, enums, ``tuple[X, ...]``,
+``Mapping[str, X]``, optional values and JSON's own scalars, and refuses all else, so that a fact
+that cannot travel fails in its first test. Unknown keys are dropped: an older engine can read what
+a newer one wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache
+from typing import Any, TypeVar, Union
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """``value`` as dict, list, str, int, float, bool or None.
+
+    Fields that equal their default are left out, so that stored facts stay small.
+    Raises :class:`TypeError` for what cannot be told as JSON.
+    """
+    if value is None or isinstance(value, str | int | float | bool):
+        return value.value if isinstance(value, enum.Enum) else value
+    if dataclasses.is_dataclass(value):
+        return {
+            name: to_json(item)
+            for name, default in _defaults(typing.cast(Hashable, type(value)))
+            if (item := getattr(value, name)) != default
+        }
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    raise TypeError(f"{type(value).__name__} does not travel as JSON")
+
+
+@cache
+def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Name and default of every field; MISSING, which equals nothing, where there is none."""
+    return tuple(
+        (field.name, field.default if factory is dataclasses.MISSING else factory())
+        for field in dataclasses.fields(kind)
+        for factory in (field.default_factory,)
+    )
+
+
+def from_json(kind: type[T], value: Any) -> T:
+    """The fact of type ``kind`` that :func:`to_json` told as ``value``."""
+    return typing.cast(T, _reader(typing.cast(Hashable, kind))(value))
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_reader(typing.cast(type, kind))
+    if origin is tuple:
+        item = _reader(args[0])
+        return lambda value: tuple(item(part) for part in value)
+    if origin in (Mapping, dict):
+        item = _reader(args[1])
+        return lambda value: {key: item(part) for key, part in value.items()}
+    if origin in (Union, types.UnionType):
+        inner = _reader(next(arg for arg in args if arg is not type(None)))
+        return lambda value: None if value is None else inner(value)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind
+    if kind in (str, int, float, bool, Any, object):
+        return lambda value: value
+    raise TypeError(f"{kind} does not travel as JSON")
+
+
+def _dataclass_reader(kind: type) -> Callable[[Any], Any]:
+    hints = typing.get_type_hints(kind)
+    readers: dict[str, Callable[[Any], Any]] = {}
+
+    def read(value: Any) -> Any:
+        known = {}
+        for name, item in value.items():
+            if name not in hints:
+                continue
+            if name not in readers:  # looked up late, so that a type may refer to itself
+                readers[name] = _reader(hints[name])
+            known[name] = readers[name](item)
+        return kind(**known)
+
+    return read
