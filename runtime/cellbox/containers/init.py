@@ -1,0 +1,322 @@
+"""The first process of a container, from its birth in new namespaces to the program.
+
+The starter clones it, so it begins as a copy of the starter. What follows is a straight list of
+steps:
+
+1. wait until the starter has written the id maps; become root of the new user namespace, and
+   undumpable, so that nothing in the container can reach this process's executable, descriptors or
+   memory (CVE-2016-9962, CVE-2019-5736);
+2. build /proc, /sys and /dev, hidden and protected as most containers want them;
+3. wait for the order: the bundle, standard streams and the sources of the mounts, as descriptors.
+Build
+   the root out of sight, attach the other mounts, pivot;
+4. open the terminal, if there is one, and hand its master to the shim;
+5. become the program (``containers.program``).
+
+A failure travels to the shim as a :class:`~cellbox.containers.messages.Failure` over the channel,
+which closes by itself at exec: end of file means *running*.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+from typing import NoReturn
+
+from cellbox.containers import console, users
+from cellbox.containers.messages import (
+    KERNEL_TOPS,
+    SAMPLE,
+    Bundle,
+    Failure,
+    Namespaces,
+    Preparation,
+    preparation,
+)
+from cellbox.containers.program import Failed, become, environ, step
+from cellbox.linux import capabilities, mounts, syscalls
+from cellbox.linux import process as processes
+from cellbox.model.codec import from_json, to_json
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
+_TTY = (5, 0)
+_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+    "core": "/proc/kcore",
+}
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_CAP_KILL = 1 << 5
+_STAND_IN = "kernel"
+MAX_FDS = 253
+
+
+def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> NoReturn:
+    """Be the first process of a container: orders come on ``feed``, ``channel`` leads to the shim.
+    Never returns."""
+    try:
+        if feed.recv(16) != b"mapped":
+            os._exit(125)
+        with step("namespaces"):
+            _enter_namespaces(prepared.namespaces)
+            scratch = mounts.make_scratch()
+        _build_kernel(prepared, scratch)
+        rehearse()
+        bundle, program, sources = _await_order(feed)
+        root = _build(bundle, sources, prepared, scratch)
+        keep = _finish(bundle, root, channel)
+        _run_program(bundle, program, keep)
+    except Failed as failed:
+        report(channel, failed.failure)
+    except BaseException as error:  # whatever it is, the shim must hear of it
+        report(channel, Failure("init", getattr(error, "errno", None) or errno.EIO, repr(error)))
+    os._exit(125)
+
+
+def rehearse() -> None:
+    """Go through the motions of a start while there is time, so that the pages it writes to are
+    this process's own by then; a copy made at a first write is what a start spends most on."""
+    for _ in range(2):
+        from_json(Bundle, json.loads(json.dumps(to_json(SAMPLE))))
+        users.resolve("", (), {"/etc/passwd": b"root:x:0:0::/root:/bin/sh\n"}.get)
+        capabilities.mask(SAMPLE.process.capabilities)
+        environ(SAMPLE.process.env, "/root")
+        mounts.source_paths(SAMPLE.mounts[0])
+
+
+def report(channel: socket.socket, failure: Failure) -> None:
+    """Tell the shim why this process will not become the program."""
+    channel.send(json.dumps({"failure": to_json(failure)}).encode())
+
+
+def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
+    """What to run, the compiled seccomp filter, and the sources of its mounts."""
+    data, fds, _, _ = socket.recv_fds(feed, 64, MAX_FDS)
+    feed.close()
+    if not data:
+        os._exit(125)  # nobody needs this process any more
+    order = json.loads(data)
+    received = iter(fds)
+    bundle = from_json(Bundle, json.loads(_read_all(next(received))))
+    program = _read_all(next(received)) if order["program"] else b""
+    if order["stdio"]:
+        for number in range(3):
+            fd = next(received)
+            os.dup2(fd, number)
+            os.close(fd)
+    return bundle, program, received
+
+
+def read_program(path: str) -> bytes:
+    """The compiled seccomp filter in ``path``, empty for no path."""
+    return _read_all(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) if path else b""
+
+
+def _read_all(fd: int) -> bytes:
+    with open(fd, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def _enter_namespaces(namespaces: Namespaces) -> None:
+    if namespaces.user == "private":
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        if namespaces.ipc == "private":
+            # Anew, as root: the message queues' file system belongs to whoever makes the namespace.
+            syscalls.unshare(syscalls.CLONE_NEWIPC)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    os.setsid()
+    syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    if namespaces.network == "private":
+        _raise_loopback()
+    try:
+        syscalls.join_new_session_keyring()
+    except OSError:  # a kernel without keyrings has none to leak
+        pass
+
+
+def _raise_loopback() -> None:
+    """Bring ``lo`` up; the kernel gives it its addresses (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack_from("16xh", fcntl.ioctl(probe, _SIOCGIFFLAGS, request))[0]
+        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+def _build_kernel(prepared: Preparation, scratch: int) -> None:
+    """The file systems that the kernel fills, in a stand-in for the root that is not there yet."""
+    os.fchdir(scratch)
+    for path in (_STAND_IN, *(_STAND_IN + top for top in KERNEL_TOPS)):
+        os.mkdir(path)
+    root = os.open(_STAND_IN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for mount in prepared.mounts:
+        with step("mounts", f"{mount.kind} on {mount.target}"):
+            mounts.attach(root, mount, iter(()), scratch)
+        if mount.target == "/dev":
+            with step("devices"):
+                _fill_dev(root)
+    with step("masks"):
+        null = _open_device("null")
+        mounts.make_read_only(root, prepared.read_only)
+        mounts.mask(root, prepared.masked, null)
+        os.close(null)
+    os.close(root)
+
+
+def _build(bundle: Bundle, sources: Iterator[int], prepared: Preparation, scratch: int) -> int:
+    """All mounts of the container, in order, and the pivot; a descriptor of the new root."""
+    wanted = preparation(bundle)
+    if prepared != wanted:
+        os.fchdir(scratch)
+        os.rename(_STAND_IN, _STAND_IN + ".unused")
+        _build_kernel(wanted, scratch)
+    with step("names"):
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+        _set_names(bundle)
+    with step("rootfs"):
+        root = mounts.build_root(bundle.mounts[0], sources, scratch)
+    for mount in bundle.mounts[1:]:
+        with step("mounts", f"{mount.kind} on {mount.target}"):
+            if mount not in wanted.mounts:
+                mounts.attach(root, mount, sources, scratch)
+            elif mount.target in KERNEL_TOPS:
+                mounts.move(scratch, _STAND_IN + mount.target, root, mount.target)
+    with step("masks"):
+        _protect_rest(bundle, wanted, root)
+        if "ro" in bundle.mounts[0].flags:
+            mounts.seal(root)
+    os.close(scratch)
+    with step("pivot"):
+        mounts.pivot(root)
+    return root
+
+
+def _set_names(bundle: Bundle) -> None:
+    if bundle.namespaces.uts == "private":
+        socket.sethostname(bundle.hostname)
+        if bundle.domainname:
+            _write_sysctl("kernel.domainname", bundle.domainname)
+    for key, value in bundle.sysctls.items():
+        _write_sysctl(key, value)
+
+
+def _protect_rest(bundle: Bundle, done: Preparation, root: int) -> None:
+    mounts.make_read_only(root, [path for path in bundle.read_only if path not in done.read_only])
+    masked = [path for path in bundle.masked if path not in done.masked]
+    if masked:
+        null = _open_device("null")
+        mounts.mask(root, masked, null)
+        os.close(null)
+
+
+def _open_device(name: str) -> int:
+    """The host's device node, as a path descriptor that was checked to be the device it should be
+    (CVE-2025-31133)."""
+    fd = os.open(f"/dev/{name}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    expected = _DEVICES.get(name, _TTY)
+    found = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    if not stat.S_ISCHR(status.st_mode) or found != expected:
+        os.close(fd)
+        raise Failed(Failure("devices", 6, f"/dev/{name} of the host is not that device"))
+    return fd
+
+
+def _fill_dev(root: int) -> None:
+    """The private /dev: a bind of each harmless device of the host, and the usual links.
+
+    Nodes cannot be made in a user namespace; the new tmpfs is opened once and filled by descriptor,
+    so that nothing the image holds can stand in between (CVE-2026-41579).
+    """
+    dev = mounts.open_inside(root, "/dev", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in (*_DEVICES, "tty"):
+            device = _open_device(name)
+            copy = syscalls.open_tree(device, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH)
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
+            syscalls.move_mount(copy, dev, name)
+            os.close(copy)
+            os.close(device)
+        for name, target in _LINKS.items():
+            os.symlink(target, name, dir_fd=dev)
+    finally:
+        os.close(dev)
+
+
+def _write_sysctl(key: str, value: str) -> None:
+    """Through the host's /proc, which the container has never seen (CVE-2025-52881); the kernel
+    looks at the writer's namespaces."""
+    path = "/proc/sys/" + key.replace(".", "/")
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def _finish(bundle: Bundle, root: int, channel: socket.socket) -> int:
+    """Standard streams; the descriptor of the channel, which stays open until exec."""
+    if bundle.process.tty:
+        with step("terminal"):
+            give_terminal(root, channel)
+    os.close(root)
+    return channel.fileno()
+
+
+def give_terminal(root: int, channel: socket.socket) -> None:
+    """Open a terminal inside, hand its master to the shim, and sit on its other end."""
+    master, slave = console.open_pty(root)
+    socket.send_fds(channel, [b'{"terminal": true}'], [master])
+    os.close(master)
+    console.take(slave)
+    os.fchmod(slave, 0o620)
+    os.close(slave)
+
+
+def _run_program(bundle: Bundle, program: bytes, keep: int) -> None:
+    if not bundle.init:
+        become(bundle.process, program, keep)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    child = os.fork()
+    if child == 0:
+        # A group of its own, so that what the terminal sends reaches it once, not through pid 1
+        # too.
+        os.setpgid(0, 0)
+        if bundle.process.tty:
+            os.tcsetpgrp(0, os.getpid())
+        become(bundle.process, program, keep)
+    os.close(keep)
+    syscalls.capset(_CAP_KILL, _CAP_KILL, 0)
+    _reap(child)
+
+
+def _reap(child: int) -> NoReturn:
+    """Be pid 1: pass every signal on to the program, wait for orphans, end as the program ends."""
+    waited = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    while True:
+        received = signal.sigwaitinfo(waited)
+        if received.si_signo != signal.SIGCHLD:
+            try:
+                os.kill(child, received.si_signo)
+            except ProcessLookupError:
+                pass
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == child:
+                os._exit(processes.exit_code(status))
+            if pid == 0:
+                break

@@ -1,0 +1,237 @@
+"""What launcher, shim, init and client say to each other; pure.
+
+**Bundle.** All that is needed to run a container, written once to ``bundle.json`` in the
+container's directory before it is first started. The shim reads it there, so that a restart, an
+engine of a later day, or a person can see what runs.
+
+**Control.** A client sends one JSON object a packet (SOCK_SEQPACKET) to the launcher's or a shim's
+socket, with file descriptors beside it where the request says so, and gets one JSON object back.
+``{"error": {...}}`` tells a failure as data (:class:`Failure`).
+
+**Stream.** Standard streams travel over a socket pair of the same kind, one end of which is handed
+over with the request. A packet is one byte of kind and its payload (:class:`Kind`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from cellbox.linux.mounts import Mount
+from cellbox.model.container import HealthCheck, Limits, LogConfig, RestartPolicy, Ulimit
+
+MAX_PAYLOAD = 65536
+"""Bytes of payload in one packet of a stream."""
+
+
+class Kind(IntEnum):
+    """The first byte of a packet of a stream."""
+
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+    STDIN_END = 3
+    RESIZE = 4  # rows and columns, two big-endian 16-bit numbers
+    SIGNAL = 5  # a number, one byte
+    STARTED = 6  # the host's pid in decimal
+    FAILED = 7  # a Failure as JSON
+    EXITED = 8  # the exit code in decimal; nothing follows
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a process did not start: the ``stage``, the kernel's ``errno``, a few words of
+    ``detail``, and Docker's exit code for it (125, 126 or 127)."""
+
+    stage: str
+    errno: int
+    detail: str
+    exit_code: int = 125
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """One line of uid_map and gid_map: ``count`` ids from ``inside`` are ``outside`` and on, as the
+    launcher sees them."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """One program to run in a container.
+
+    ``user`` is as the user wrote it (``name``, ``uid``, ``name:group``, ...) and is looked up in
+    the container's own /etc/passwd. ``env`` holds ``NAME=value``. ``capabilities`` are names
+    without ``CAP_``. ``seccomp`` is the path of a compiled filter (an array of struct sock_filter),
+    empty for none.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    tty: bool = False
+    stdin: bool = False
+    capabilities: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: str = ""
+    rlimits: tuple[Ulimit, ...] = ()
+    oom_score_adj: int | None = None
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    """Which namespaces are the container's own. ``network``, ``pid``, ``ipc`` and ``uts`` are
+    ``private``, ``host``, or the host's pid of a process whose namespace is shared, in decimal;
+    ``user`` is ``private`` or ``host``."""
+
+    network: str = "private"
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    user: str = "private"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A container, ready to run.
+
+    ``mounts`` are in the order in which they are made, the first one is the root. ``masked`` and
+    ``read_only`` are paths inside. ``directory`` is the container's own on disk (``bundle.json``,
+    ``exit.json``, ``container.log``), ``run_directory`` the one that a reboot empties
+    (``shim.sock``, ``state.json``). ``cgroup`` is the name of its group below the engine's, empty
+    for none. ``events`` is the path of the engine's event log, ``attributes`` what its events say
+    of the container.
+    """
+
+    id: str
+    name: str
+    directory: str
+    run_directory: str
+    process: Process
+    mounts: tuple[Mount, ...]
+    hostname: str = ""
+    domainname: str = ""
+    masked: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    namespaces: Namespaces = Namespaces()
+    id_map: tuple[IdMap, ...] = ()
+    cgroup: str = ""
+    limits: Limits = Limits()
+    init: bool = False
+    auto_remove: bool = False
+    stop_signal: str = "TERM"
+    stop_timeout: float = 10.0
+    restart: RestartPolicy = RestartPolicy()
+    health: HealthCheck | None = None
+    log: LogConfig = LogConfig()
+    events: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What can be made of a container before it is known: its namespaces and the kernel's own file
+    systems in it, with what is masked and protected there."""
+
+    namespaces: Namespaces = Namespaces()
+    mounts: tuple[Mount, ...] = ()
+    masked: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+
+
+def preparation(bundle: Bundle) -> Preparation:
+    """The part of ``bundle`` that can be prepared; shared namespaces cannot."""
+    own = [mount for mount in bundle.mounts[1:] if _is_kernel(mount)]
+    tops = tuple(mount.target for mount in own if mount.target in KERNEL_TOPS)
+    below = tuple(f"{top}/" for top in tops)
+    return Preparation(
+        namespaces=bundle.namespaces,
+        mounts=tuple(mount for mount in own if mount.target.startswith(tops)),
+        masked=tuple(path for path in bundle.masked if path.startswith(below)),
+        read_only=tuple(
+            path for path in bundle.read_only if path.startswith("/proc/") and "/proc" in tops
+        ),
+    )
+
+
+KERNEL_TOPS = ("/proc", "/dev", "/sys")
+
+
+def _is_kernel(mount: Mount) -> bool:
+    """Is it made from nothing? What lies below /sys goes on after the control groups."""
+    made = mount.kind not in ("bind", "overlay")
+    return made and (mount.target in KERNEL_TOPS or mount.target.startswith("/dev/"))
+
+
+@dataclass(frozen=True)
+class RunState:
+    """``state.json``: the run that is going on. Start times are in clock ticks since boot, as in
+    /proc/PID/stat, and tell a pid from a later process with the same number."""
+
+    shim: int
+    shim_start: int
+    pid: int = 0
+    pid_start: int = 0
+    started: float = 0.0
+    paused: bool = False
+    restarts: int = 0
+    restarting: bool = False
+    health: str = ""
+    failing_streak: int = 0
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """``exit.json``: how the last run ended. ``error`` says why it could not start, else empty."""
+
+    exit_code: int
+    started: float
+    finished: float
+    oom_killed: bool = False
+    error: str = ""
+    restarts: int = 0
+
+
+def packet(kind: Kind, payload: bytes = b"") -> bytes:
+    """One packet of a stream."""
+    return bytes((kind,)) + payload
+
+
+def unpack(data: bytes) -> tuple[Kind, bytes]:
+    """Kind and payload of a packet. Raises ValueError for an empty packet or an unknown kind."""
+    if not data:
+        raise ValueError("an empty packet")
+    return Kind(data[0]), data[1:]
+
+
+SAMPLE = Bundle(
+    id="sample",
+    name="sample",
+    directory="/",
+    run_directory="/",
+    process=Process(
+        argv=("true",),
+        env=("PATH=/bin",),
+        capabilities=("CHOWN",),
+        rlimits=(Ulimit("nofile", 1024, 1024),),
+        oom_score_adj=0,
+    ),
+    mounts=(Mount("overlay", "/", lowers=("/",), flags=("ro",), idmap=True),),
+    sysctls={"a": "b"},
+    namespaces=Namespaces(user="host"),
+    id_map=(IdMap(0, 0, 1),),
+    limits=Limits(memory=1),
+    restart=RestartPolicy("always"),
+    health=HealthCheck(test=("NONE",)),
+    log=LogConfig("none", {"a": "b"}),
+    attributes={"a": "b"},
+)
+"""One of everything: what the launcher reads and writes once, so that all that is worked out at
+first use is there before it forks."""

@@ -1,0 +1,63 @@
+"""The small files by which a container's shim tells what it does, to whoever looks.
+
+``bundle.json`` what to run, written by the engine; ``state.json`` the run that is going on;
+``exit.json`` how the last one ended. Each appears whole by rename(2), so a reader never sees half
+of one, and none needs the shim or the engine to be alive.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import TypeVar
+
+from cellbox.containers.messages import Bundle, ExitRecord, RunState
+from cellbox.linux import process as processes
+from cellbox.model.codec import from_json, to_json
+
+T = TypeVar("T")
+
+BUNDLE, STATE, EXIT, HEALTH = "bundle.json", "state.json", "exit.json", "health.json"
+SOCKET = "shim.sock"
+
+
+def write(path: str, fact: object) -> None:
+    """Write ``fact`` as JSON; afterwards the old file or the new one is there, whatever happens."""
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    data = json.dumps(to_json(fact)).encode()
+    try:
+        if os.write(fd, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+
+
+def read(kind: type[T], path: str) -> T | None:
+    """The fact in ``path``; None where there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return from_json(kind, json.load(file))
+    except FileNotFoundError:
+        return None
+
+
+def read_bundle(directory: str) -> Bundle | None:
+    """``bundle.json`` of the container in ``directory``."""
+    return read(Bundle, os.path.join(directory, BUNDLE))
+
+
+def read_exit(directory: str) -> ExitRecord | None:
+    """``exit.json`` of the container in ``directory``."""
+    return read(ExitRecord, os.path.join(directory, EXIT))
+
+
+def read_state(run_directory: str) -> RunState | None:
+    """The run that goes on now: ``state.json``, if its shim is alive."""
+    state = read(RunState, os.path.join(run_directory, STATE))
+    return state if state and processes.is_alive(state.shim, state.shim_start) else None

@@ -1,0 +1,509 @@
+"""The parent of one container: serves whoever is attached, keeps its log and exit record.
+
+A shim is forked from the launcher and outlives it, the engine and the notebook. It is one thread
+around one poll(2): every handler does a little and returns. Its life::
+
+    in reserve --order--> starting --exec--> running --exit--> (restart wait --> starting) | ended
+
+At the end it writes ``exit.json``, tells the event log, lets its cgroup go, answers those who wait,
+and removes the container's files if that was asked for. Killed at any moment it leaves
+``state.json`` with its own pid, by which the next engine knows what to tidy up.
+
+A shim stays small by reading the bundle as plain JSON (``facts``) and leaving what takes more to
+children: a start to ``starter``, a further process to :func:`~cellbox.containers.task.start_exec`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NoReturn
+
+from cellbox.containers import control, journal, probes, records, restart, starter
+from cellbox.containers.logs import LogWriter, driver, open_log
+from cellbox.containers.messages import (
+    Bundle,
+    ExitRecord,
+    Kind,
+    Namespaces,
+    Preparation,
+    Process,
+    RunState,
+    packet,
+    preparation,
+)
+from cellbox.containers.streams import Client
+from cellbox.containers.task import Task, Unborn, start_exec
+from cellbox.linux import cgroups, idmap, syscalls, trees
+from cellbox.linux import process as processes
+from cellbox.model.codec import from_json, to_json
+from cellbox.model.container import LogConfig, RestartPolicy
+from cellbox.model.event import Event
+
+Handler = Callable[[], None]
+_FLUSH_SECONDS = 10.0
+"""How long an ended container waits for clients that do not read."""
+
+
+def reserve(
+    listener: socket.socket, launcher: socket.socket, run: str, prepared: Preparation
+) -> NoReturn:
+    """Be a shim in reserve: have ``prepared`` made, wait for the first request on ``listener``,
+    then be its container's shim. ``launcher`` is told when that happens, and its end is the end of
+    the wait; ``run`` is the store's run directory."""
+    code = 1
+    try:
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        syscalls.set_name("cellbox-shim")
+        slot, _held = idmap.take_slot(run)
+        unborn = Unborn(prepared, slot, launcher)
+        arrived = _await_request(listener, launcher)
+        if arrived is None:
+            unborn.dismiss()
+            os._exit(0)
+        request, fds, connection = arrived
+        code = Shim(request, fds, connection, unborn, slot).serve()
+    finally:
+        os._exit(code)
+
+
+def _await_request(
+    listener: socket.socket, launcher: socket.socket
+) -> tuple[dict[str, Any], list[int], socket.socket] | None:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    poll.register(launcher, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if launcher.fileno() in ready:
+            return None
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # another one in reserve was faster
+            continue
+        data, fds, _, _ = socket.recv_fds(connection, control.MAX_REQUEST, control.MAX_FDS)
+        if not data:
+            connection.close()
+            continue
+        launcher.send(b"taken")
+        launcher.close()
+        listener.close()
+        return json.loads(data), fds, connection
+
+
+class Shim:
+    """See the module. ``request`` holds ``directory``, ``owned`` (the container ends when the other
+    end of ``connection`` closes) and ``attach``, one ``{"stdin": bool}`` for each stream in
+    ``fds``."""
+
+    def __init__(
+        self,
+        request: Mapping[str, Any],
+        fds: Sequence[int],
+        connection: socket.socket,
+        unborn: Unborn,
+        slot: int,
+    ) -> None:
+        self.directory: str = request["directory"]
+        with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
+            self.facts: dict[str, Any] = json.load(file)
+        self.run_directory: str = self.facts["run_directory"]
+        self.unborn: Unborn | None = unborn
+        self.slot = slot
+        self.starter: socket.socket | None = connection
+        self.owner: socket.socket | None = connection if request.get("owned") else None
+        self.newcomers = [
+            Client(socket.socket(fileno=fd), bool(wish["stdin"]))
+            for fd, wish in zip(fds, request.get("attach", ()), strict=True)
+        ]
+        self.tasks: list[Task] = []
+        self.main: Task | None = None
+        self.listener = control.listen(self.run_directory)
+        self.connections: list[socket.socket] = []
+        self.waiting: list[socket.socket] = []
+        self.log: LogWriter | None = None
+        self.probes: probes.Probes | None = None
+        self.asked_to_stop = False
+        self.deadlines: dict[str, tuple[float, Handler]] = {}
+        self.restart_wait = 0.0
+        self.started = time.time()
+        self.state = RunState(shim=0, shim_start=0)
+        self.record: ExitRecord | None = None
+        self.ended = False
+        self.children: list[int] = []
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The whole bundle, for what is not done by most containers most of the time."""
+        return from_json(Bundle, self.facts)
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return str(self.facts["name"])
+
+    @property
+    def group(self) -> cgroups.Group | None:
+        """The container's cgroup, if it has one."""
+        name = self.facts.get("cgroup", "")
+        return cgroups.existing(name) if name else None
+
+    # The loop ----------------------------------------------------------------------------------
+
+    def serve(self) -> int:
+        """Run the container to its end."""
+        self.start_main()
+        while not self.ended or self.tasks:
+            self._turn()
+            self._prune()
+        return 0
+
+    def _turn(self) -> None:
+        watched = self._watched()
+        poll = select.poll()
+        for fd, (events, _) in watched.items():
+            poll.register(fd, events)
+        for fd, _event in poll.poll(self._patience()):
+            watched[fd][1]()
+        now = time.monotonic()
+        for name, (due, handler) in list(self.deadlines.items()):
+            if due <= now:
+                self.deadlines.pop(name, None)
+                handler()
+
+    def _prune(self) -> None:
+        """Let clients go that were told the end of their process, and forget what is done with."""
+        for one in [one for one in self.tasks if one.ended]:
+            for client in [client for client in one.streams.clients if not client.waiting]:
+                one.streams.drop(client)
+            if not one.streams.clients:
+                self.tasks.remove(one)
+        self.children = [pid for pid in self.children if not os.waitpid(pid, os.WNOHANG)[0]]
+
+    def _patience(self) -> float | None:
+        if not self.deadlines:
+            return None
+        nearest = min(due for due, _ in self.deadlines.values())
+        return max(0.0, nearest - time.monotonic()) * 1000 + 1
+
+    def _watched(self) -> dict[int, tuple[int, Handler]]:
+        """What to poll for, and who handles it, keyed by descriptor."""
+        watched: dict[int, tuple[int, Handler]] = {}
+        for one in self.tasks:
+            _watch_task(watched, one, self._decided, self._exited)
+        if self.owner is not None:
+            watched[self.owner.fileno()] = (select.POLLIN, self._owner_gone)
+        if not self.ended:
+            watched[self.listener.fileno()] = (select.POLLIN, self._accept)
+        for connection in self.connections:
+            watched[connection.fileno()] = (select.POLLIN, _bind(self._request, connection))
+        return watched
+
+    def later(self, name: str, seconds: float, handler: Handler) -> None:
+        """Call ``handler`` in ``seconds``; a later call by the same name takes its place."""
+        self.deadlines[name] = (time.monotonic() + seconds, handler)
+
+    def _accept(self) -> None:
+        connection, _ = self.listener.accept()
+        self.connections.append(connection)
+
+    def _request(self, connection: socket.socket) -> None:
+        self.connections.remove(connection)
+        control.handle(self, connection)
+
+    # Starting ----------------------------------------------------------------------------------
+
+    def start_main(self) -> None:
+        """Order the container's first process; :meth:`_decided` hears how it went."""
+        namespaces = from_json(Namespaces, self.facts.get("namespaces", {}))
+        if self.unborn is None or namespaces != self.unborn.namespaces:
+            if self.unborn is not None:
+                self.unborn.dismiss()
+            self._enter_shared(namespaces)
+            self.unborn = Unborn(preparation(self.bundle), self.slot)
+        self.main = self.unborn.start(
+            self.directory, self.facts["process"], self.state.restarts, self._sink
+        )
+        self.unborn = None
+        self.tasks.append(self.main)
+        for client in self.newcomers:
+            self.main.streams.add(client)
+        self.newcomers = []
+
+    def _enter_shared(self, namespaces: Namespaces) -> None:
+        """Enter the namespaces that the container shares with others, so that its processes are
+        born there; the shim itself has no use for its own."""
+        for pid, flag in starter.shared(namespaces):
+            try:
+                pidfd = os.pidfd_open(pid)
+                syscalls.setns(pidfd, flag)
+                os.close(pidfd)
+            except OSError:  # its owner has gone: the start will say so, as it is not private there
+                pass
+
+    def _sink(self, stream: str, data: bytes) -> None:
+        if self.log is None:
+            config = from_json(LogConfig, self.facts.get("log", {}))
+            self.log = open_log(config, self._log_path())
+        if self.log:
+            self.log.write(stream, data)
+
+    def _decided(self, one: Task) -> None:
+        """A task's start is decided: it runs, or it failed."""
+        if one.hear():
+            one.announce()
+            if one.failure:
+                self._exited(one)
+            elif one is self.main:
+                self._running(one)
+
+    def _running(self, main: Task) -> None:
+        self.started = time.time()
+        self.reply_to_starter({"pid": main.pid})
+        if self.state.restarts:  # else whoever asked for the start tells
+            self.event("start")
+        if "health" in self.facts:
+            self.probes = probes.begin(self)
+
+    def reply_to_starter(self, reply: Mapping[str, Any]) -> None:
+        """Answer the request that made this shim, once."""
+        if self.starter is None:
+            return
+        control.reply(self.starter, reply, keep=self.owner is not None)
+        self.starter = None
+
+    # Ending ------------------------------------------------------------------------------------
+
+    def _exited(self, one: Task) -> None:
+        """A task's process has ended: reap it, pass its last output on, tell its clients."""
+        one.reap()
+        one.streams.drain()
+        if one is self.main:
+            self._main_ended(one)
+        one.finish()
+        if one.on_end:
+            one.on_end(one)
+        if self.ended and self.facts.get("auto_remove"):
+            trees.remove_tree(self.directory)
+
+    def _main_ended(self, main: Task) -> None:
+        assert main.exit_code is not None
+        failure = control.failure_text(main.failure)
+        self.probes = None
+        group = self.group
+        oom = bool(group and group.oom_kills())
+        self.record = ExitRecord(
+            exit_code=main.exit_code,
+            started=self.started,
+            finished=time.time(),
+            oom_killed=oom,
+            error=failure,
+            restarts=self.state.restarts,
+        )
+        if oom:
+            self.event("oom")
+        self._write_exit()
+        if main.failure:
+            self.reply_to_starter({"failure": to_json(main.failure)})
+        else:
+            self.event("die", exitCode=str(main.exit_code))
+        self.main = None
+        self._end_group()
+        if not main.failure and self._restarts(main.exit_code):
+            return
+        self._end()
+
+    def _write_exit(self) -> None:
+        try:
+            records.write(os.path.join(self.directory, records.EXIT), self.record)
+        except OSError:  # a full disk: the engine will find no record and say "monitor lost"
+            pass
+
+    def _restarts(self, exit_code: int) -> bool:
+        policy = from_json(RestartPolicy, self.facts.get("restart", {}))
+        count = self.state.restarts
+        if not restart.wanted(policy, exit_code, count, self.asked_to_stop):
+            return False
+        self.restart_wait = restart.wait(self.restart_wait, time.time() - self.started)
+        self.main = None
+        self.save(restarting=True, restarts=count + 1)
+        self.later("restart", self.restart_wait, self.start_main)
+        return True
+
+    def _end_group(self) -> None:
+        group = self.group
+        if group:
+            group.kill()
+            group.remove()
+
+    def end_restart_wait(self) -> None:
+        """Somebody stops the container while it waits to be started again."""
+        if self.deadlines.pop("restart", None):
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing runs and nothing will."""
+        self.ended = True
+        for one in self.tasks:
+            if one is not self.main and not one.ended:
+                one.signal(signal.SIGKILL)
+        if self.log:
+            self.log.close()
+        if self.owner is not None:
+            self.owner.close()
+            self.owner = None
+        self._let_names_go()
+        self.later("flush", _FLUSH_SECONDS, self._give_up_flushing)
+
+    def _let_names_go(self) -> None:
+        """From here on a new shim may take the container's place."""
+        self.listener.close()
+        trees.remove_tree(self.run_directory)
+        exit_code = self.record.exit_code if self.record else 125
+        for connection in self.waiting:
+            control.reply(connection, {"exit_code": exit_code})
+
+    def _give_up_flushing(self) -> None:
+        self.tasks = []
+
+    def _owner_gone(self) -> None:
+        """The notebook that ran this in the foreground is no more, so neither is the container."""
+        assert self.owner is not None
+        if self.owner.recv(1):
+            return
+        self.owner.close()
+        self.owner = None
+        self.stop(signal.SIGKILL, 0)
+
+    # What clients ask for ------------------------------------------------------------------------
+
+    def stop(self, number: int, timeout: float) -> None:
+        """Signal the program, and kill it after ``timeout`` seconds (below 0: never)."""
+        self.asked_to_stop = True
+        self.end_restart_wait()
+        main = self.main
+        if main is None:
+            return
+        if self.state.paused:
+            self.pause(False)
+        main.signal(number)
+        if timeout >= 0 and number != signal.SIGKILL:
+            self.later("kill", timeout, lambda: main.signal(signal.SIGKILL))
+
+    def pause(self, paused: bool) -> None:
+        """Freeze or thaw every process. Raises OSError or NotSupported without a cgroup."""
+        cgroups.freeze(self.group, paused)
+        self.save(paused=paused)
+        self.event("pause" if paused else "unpause")
+
+    def replay(self, client: Client) -> None:
+        """Send what the log holds; what comes after it follows with no gap."""
+        reader = driver(from_json(LogConfig, self.facts.get("log", {})).driver).reader(
+            self._log_path()
+        )
+        for _, stream, data in reader.entries():
+            client.send(packet(Kind.STDOUT if stream == "stdout" else Kind.STDERR, data))
+
+    def _log_path(self) -> str:
+        return os.path.join(self.directory, "container.log")
+
+    def start_exec(self, process: Process, client: Client | None, sink: Any = None) -> Task:
+        """Start a further process; ``client`` sees its streams."""
+        assert self.main is not None
+        group = self.group
+        one = start_exec(
+            self.bundle,
+            process,
+            self.main.pidfd,
+            sink or (lambda stream, data: None),
+            lambda: group.add(os.getpid()) if group else None,
+        )
+        if client:
+            one.streams.add(client)
+        self.tasks.append(one)
+        return one
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """The bundle has changed: new limits, or another restart policy."""
+        self.facts.update(changes)
+        self.__dict__.pop("bundle", None)
+
+    # Records -------------------------------------------------------------------------------------
+
+    def save(self, **changes: Any) -> None:
+        """Change ``state.json``; the starter wrote the first one."""
+        pid = self.main.pid if self.main else 0
+        known = {
+            "shim": os.getpid(),
+            "shim_start": processes.start_time(os.getpid()),
+            "pid": pid,
+            "pid_start": processes.start_time(pid) if pid else 0,
+            "started": self.started,
+        }
+        self.state = RunState(**{**vars(self.state), **known, **changes})
+        try:
+            records.write(os.path.join(self.run_directory, records.STATE), self.state)
+        except OSError:  # a full disk must not stop what runs
+            pass
+
+    def event(self, action: str, **attributes: str) -> None:
+        """Append to the engine's event log."""
+        if self.facts.get("events"):
+            known = {**self.facts.get("attributes", {}), **attributes}
+            event = Event(time.time(), "container", action, self.facts["id"], known)
+            line = json.dumps(to_json(event)).encode()
+            journal.append(self.facts["events"], line, limit=journal.EVENTS_LIMIT)
+
+
+def _watch_task(
+    watched: dict[int, tuple[int, Handler]],
+    one: Task,
+    decided: Callable[[Task], None],
+    exited: Callable[[Task], None],
+) -> None:
+    streams = one.streams
+    if one.channel is not None:
+        watched[one.channel.fileno()] = (select.POLLIN, _bind(decided, one))
+    elif one.pidfd >= 0:
+        watched[one.pidfd] = (select.POLLIN, _bind(exited, one))
+    if not streams.held_up:
+        for fd in streams.fds:
+            watched[fd] = (select.POLLIN, _bind(_read_output, streams, fd))
+    if streams.pending and streams.stdin >= 0:
+        fd = streams.stdin
+        events = select.POLLOUT | (select.POLLIN if fd in streams.fds else 0)
+        watched[fd] = (events, _bind(_read_and_write, streams, fd))
+    for client in streams.clients:
+        events = (0 if streams.full else select.POLLIN) | (select.POLLOUT if client.waiting else 0)
+        watched[client.socket.fileno()] = (events, _bind(_serve_client, one, client))
+
+
+def _read_output(streams: Any, fd: int) -> None:
+    if fd in streams.fds:
+        streams.read(fd)
+
+
+def _read_and_write(streams: Any, fd: int) -> None:
+    streams.write()
+    _read_output(streams, fd)
+
+
+def _serve_client(one: Task, client: Client) -> None:
+    if client not in one.streams.clients:
+        return
+    if not client.flush():
+        one.streams.drop(client)
+        return
+    number = one.streams.receive(client)
+    if number:
+        one.signal(number)
+
+
+def _bind(function: Callable[..., None], *arguments: Any) -> Handler:
+    return lambda: function(*arguments)

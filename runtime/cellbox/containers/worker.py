@@ -1,0 +1,125 @@
+"""One job on layers or on a container's files, in a process of its own.
+
+The launcher forks a worker for what must be done as the root of containers (apply a layer, pack
+one, delete a tree), a shim for what must be done inside its running container (copy files in and
+out). The modules are imported before anything is entered. What a job raises travels back as data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from cellbox import errors
+from cellbox.linux import mounts, syscalls
+from cellbox.linux.mounts import Mount
+from cellbox.model.codec import from_json
+
+_INLINE = 65536
+"""Bytes of a reply that fit one packet; a longer one is handed over as a file in memory."""
+
+
+def run(
+    connection: socket.socket, request: Mapping[str, Any], fds: Sequence[int], enter: int = -1
+) -> NoReturn:
+    """Do the job that ``request`` names, reply on ``connection``, and end.
+
+    A job on a container's files gets a descriptor of its root before all others: that of the
+    running container whose first process is the pidfd ``enter``, or one that is built of the mounts
+    in ``request["rootfs"]``.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    code = 0
+    try:
+        from cellbox.images import jobs
+
+        roots = []
+        if enter >= 0:
+            roots = [_enter(enter, bool(request.get("userns", True)))]
+        elif "rootfs" in request:
+            roots = [_build([from_json(Mount, one) for one in request["rootfs"]])]
+        result = jobs.run_confined(request["job"], request["args"], [*roots, *fds])
+        reply: dict[str, Any] = {"result": result}
+    except BaseException as error:
+        reply, code = {"error": describe(error)}, 1
+    send(connection, reply)
+    os._exit(code)
+
+
+def _enter(pidfd: int, userns: bool) -> int:
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    flags = syscalls.CLONE_NEWNS | (syscalls.CLONE_NEWUSER if userns else 0)
+    syscalls.setns(pidfd, flags)
+    if userns:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _build(wanted: Sequence[Mount]) -> int:
+    """The root file system of a container that does not run, in a mount namespace of our own."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    os.chdir("mnt")
+    scratch = mounts.make_scratch()
+    sources = iter(mounts.open_sources(wanted, -1))
+    root = mounts.build_root(wanted[0], sources, scratch)
+    for mount in wanted[1:]:
+        mounts.attach(root, mount, sources, scratch)
+    return os.open(f"/proc/self/fd/{root}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def send(connection: socket.socket, reply: Mapping[str, Any]) -> None:
+    """Send ``reply``, by way of a memory file where it is long; a caller who is gone is no
+    error."""
+    data = json.dumps(reply).encode()
+    try:
+        if len(data) <= _INLINE:
+            connection.send(data)
+            return
+        memory = os.memfd_create("reply", os.MFD_CLOEXEC)
+        with open(memory, "wb") as file:
+            file.write(data)
+            file.flush()
+            socket.send_fds(connection, [b'{"long": true}'], [memory])
+    except OSError:
+        pass
+
+
+def receive(connection: socket.socket) -> dict[str, Any]:
+    """The reply of :func:`send`. Raises what the job raised, or EOFError when it died."""
+    data, fds, _, _ = socket.recv_fds(connection, _INLINE + 1, 1)
+    if not data:
+        raise EOFError("the worker ended without an answer")
+    if fds:
+        with open(fds[0], "rb") as file:
+            file.seek(0)
+            data = file.read()
+    reply: dict[str, Any] = json.loads(data)
+    if "error" in reply:
+        raise rebuild(reply["error"])
+    return reply
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as data."""
+    if isinstance(error, OSError) and error.errno:
+        return {"errno": error.errno, "path": str(error.filename or "")}
+    return {"kind": type(error).__name__, "message": str(error)}
+
+
+def rebuild(data: Mapping[str, Any]) -> Exception:
+    """The exception that :func:`describe` told: OSError, one of ours, or EngineError for the
+    rest."""
+    if "errno" in data:
+        return OSError(data["errno"], os.strerror(data["errno"]), data["path"])
+    kind = getattr(errors, str(data["kind"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.CellboxError)):
+        return errors.EngineError(f"{data['kind']}: {data['message']}")
+    error = kind.__new__(kind)
+    Exception.__init__(error, data["message"])
+    return error
