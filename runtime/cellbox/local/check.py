@@ -1,0 +1,151 @@
+"""``system check``: looking through a whole store for damage, and mending it.
+
+What is looked at, against what it should be: every blob against its digest, every layer's tree
+against the record of it, every image against its layers and config, every container against its
+directory and its shim; and what is there that nobody needs. Mending never takes away what somebody
+may miss: a layer is made again from its blob where that is whole, an image that cannot be used any
+more loses its names, to be pulled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from cellbox.errors import CellboxError, NotFound
+from cellbox.linux import cgroups
+from cellbox.local.containers import LocalContainers
+from cellbox.local.store import Store
+from cellbox.model.container import Container, Status
+from cellbox.model.image import Image, Layer
+from cellbox.model.system import Damage
+
+
+def check(store: Store, containers: LocalContainers, *, repair: bool = False) -> list[Damage]:
+    """Everything that is wrong, and with ``repair`` what was done about it. Repeatable."""
+    checker = _Checker(store, containers, repair)
+    found = [
+        *checker.blobs(),
+        *checker.layers(),
+        *checker.images(),
+        *checker.containers(),
+        *checker.groups(),
+    ]
+    if repair:
+        sweep = store.collect()
+        found += [Damage(kind, key, "nobody needs it", "removed") for kind, key in sweep]
+    return found
+
+
+class _Checker:
+    def __init__(self, store: Store, containers: LocalContainers, repair: bool) -> None:
+        self._store = store
+        self._containers = containers
+        self._repair = repair
+
+    def blobs(self) -> Iterator[Damage]:
+        content = self._store.content
+        for digest in sorted(content.walk()):
+            if content.verify(digest):
+                continue
+            if self._repair:
+                content.delete(digest)
+            yield Damage("blob", digest, "its bytes have another digest", self._did("removed"))
+
+    def layers(self) -> Iterator[Damage]:
+        layers = self._store.layers
+        known = {
+            layer.diff_id: layer
+            for image in self._store.state.images.all()
+            for layer in image.layers
+        }
+        for diff_id in sorted(layers.walk()):
+            with contextlib.suppress(NotFound):
+                if layers.verify(diff_id):
+                    continue
+            done = self._mend_layer(diff_id, known.get(diff_id))
+            yield Damage("layer", diff_id, "its files are not what they were", done)
+
+    def _mend_layer(self, diff_id: str, layer: Layer | None) -> str:
+        """Make a damaged layer again from its blob; without one it goes."""
+        store = self._store
+        if not self._repair or self._in_use(diff_id):
+            return ""
+        store.layers.remove(diff_id)
+        if layer is None or layer.blob is None or not store.content.has(layer.blob.digest):
+            return "removed"
+        try:
+            with store.content.open(layer.blob.digest) as file:
+                staged = store.layers.apply(diff_id, layer.blob.media_type, file.fileno())
+            store.layers.commit([staged])
+        except (CellboxError, OSError):
+            return "removed"
+        return "unpacked again"
+
+    def _in_use(self, diff_id: str) -> bool:
+        for container in self._containers.list():
+            with contextlib.suppress(NotFound):
+                image = self._store.state.images.get(container.image_id)
+                if any(layer.diff_id == diff_id for layer in image.layers):
+                    return True
+        return False
+
+    def images(self) -> Iterator[Damage]:
+        for image in self._store.state.images.all():
+            if self._containers.is_host(image):
+                continue  # made up from the machine whenever it is asked for
+            wrong = self._wrong_with(image)
+            if wrong:
+                yield Damage("image", self._name(image), wrong, self._drop(image))
+
+    def _wrong_with(self, image: Image) -> str:
+        store = self._store
+        if not store.content.has(image.id):
+            return "its config is lost"
+        missing = [layer for layer in image.layers if not store.layers.has(layer.diff_id)]
+        return f"{len(missing)} of its {len(image.layers)} layers are lost" if missing else ""
+
+    def _drop(self, image: Image) -> str:
+        if not self._repair:
+            return ""
+        try:
+            self._store.state.images.remove(image.id)
+            return "removed: pull it again"
+        except CellboxError as error:
+            return f"kept: {error}"
+
+    @staticmethod
+    def _name(image: Image) -> str:
+        return image.tags[0] if image.tags else image.id
+
+    def containers(self) -> Iterator[Damage]:
+        for container in self._containers.list(all=True):
+            wrong = self._wrong_with_container(container)
+            if wrong:
+                yield Damage("container", container.name, wrong)
+
+    def _wrong_with_container(self, container: Container) -> str:
+        if container.status is Status.REMOVING:
+            return "its removal was not finished"
+        if not (self._containers.directory(container.id) / "bundle.json").exists():
+            return "its files are lost"
+        try:
+            self._store.state.images.get(container.image_id)
+        except NotFound:
+            return "its image is lost"
+        return ""
+
+    def groups(self) -> Iterator[Damage]:
+        """Control groups of ours whose container runs no more."""
+        known = {one.id: one for one in self._containers.list(all=True)}
+        for name in cgroups.leftovers():
+            one = known.get(name)
+            if one is None or one.status not in (Status.EXITED, Status.CREATED):
+                continue  # another store's, or in use
+            if self._repair and (group := cgroups.existing(name)):
+                group.kill()
+                group.remove()
+            yield Damage("cgroup", name, "its container does not run", self._did("removed"))
+
+    def _did(self, what: str) -> str:
+        return what if self._repair else ""

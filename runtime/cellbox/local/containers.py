@@ -1,0 +1,578 @@
+"""The containers of a store: rows in the state database, directories, and shims.
+
+What a container is doing is never believed from a row: it is read from the files that its shim
+writes, and from whether that shim is alive (:meth:`LocalContainers.facts`). A shim that died
+without a word is cleaned up after by whoever looks first.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dataclasses
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cellbox import faults
+from cellbox.containers import etc, records
+from cellbox.containers import logs as log_drivers
+from cellbox.containers import spec as specs
+from cellbox.containers.client import ProcessStream, Shim, stream_pair
+from cellbox.containers.messages import Bundle, ExitRecord, RunState
+from cellbox.engine import Filters, Stream
+from cellbox.errors import InvalidArgument, NotFound, WrongState
+from cellbox.linux import capabilities, cgroups, seccomp
+from cellbox.linux import process as processes
+from cellbox.images.host import HOST_LABEL
+from cellbox.linux.mounts import Mount
+from cellbox.local import container_filters
+from cellbox.local.records import ContainerRecord
+from cellbox.local.store import Store
+from cellbox.model.codec import to_json
+from cellbox.model.container import (
+    ALLOWED,
+    Container,
+    ExecSpec,
+    Health,
+    Limits,
+    RestartPolicy,
+    RunSpec,
+    Status,
+)
+from cellbox.model.image import Image
+
+faults.declare(
+    create__row__added="a container has its name, and nothing else",
+    create__layer__made="its writable layer is there, its bundle is not",
+    create__bundle__written="all of a new container is there",
+    start__shim__ready="the container's program runs; nobody was told",
+    remove__row__marked="a container is marked as being removed",
+    remove__files__gone="its files are gone, its name is not",
+)
+KILLED = 137
+
+
+class LocalContainers:
+    """See :class:`cellbox.engine.Containers`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owned: dict[str, socket.socket] = {}
+        self._pending: dict[str, builtins.list[tuple[socket.socket, bool]]] = {}
+        self._settled = False
+
+    # Looking -----------------------------------------------------------------------------------
+
+    def get(self, ref: str) -> Container:
+        return self.facts(self.record(ref))
+
+    def list(
+        self, *, all: bool = False, filters: Filters | None = None
+    ) -> builtins.list[Container]:
+        self._settle()
+        found = []
+        for record in self._store.state.containers.all():
+            with contextlib.suppress(NotFound):
+                found.append(self.facts(record))
+        return container_filters.select(found, all=all, filters=filters or {}, find=self.get)
+
+    def record(self, ref: str) -> ContainerRecord:
+        """The row of a container. Raises NotFound, InvalidArgument."""
+        return self._store.state.containers.get(ref)
+
+    def directory(self, id: str) -> Path:
+        """Where the container's files are."""
+        return self._store.root / "containers" / id
+
+    def run_directory(self, id: str) -> Path:
+        """Where its shim listens."""
+        return self._store.run / "c" / id[:12]
+
+    def facts(self, record: ContainerRecord) -> Container:
+        """The container as it is now. Raises NotFound for one that has just removed itself."""
+        base = Container(
+            id=record.id,
+            name=record.name,
+            image_id=record.image_id,
+            spec=record.spec,
+            command=record.command,
+            status=Status.REMOVING if record.removing else Status.CREATED,
+            created=record.created,
+        )
+        if record.removing:
+            return base
+        state = self._live_state(record)
+        if state is not None:
+            return dataclasses.replace(base, **_running(state), health=self._health(record.id))
+        ended = records.read_exit(str(self.directory(record.id)))
+        if ended is not None:
+            return dataclasses.replace(base, **_exited(ended))
+        if record.spec.auto_remove and not (self.directory(record.id) / records.BUNDLE).exists():
+            self._forget(record.id)
+            raise NotFound("container", record.name)
+        return base
+
+    def _live_state(self, record: ContainerRecord) -> RunState | None:
+        """The run that goes on now; what a dead shim has left behind is tidied up."""
+        state = records.read_state(str(self.run_directory(record.id)))
+        if state is not None:
+            return state
+        left = records.read(RunState, str(self.run_directory(record.id) / records.STATE))
+        if left is None or processes.is_alive(left.shim, left.shim_start):
+            return left  # it has just begun, or has just ended in good order
+        self._tidy_up(record, left)
+        return None
+
+    def _tidy_up(self, record: ContainerRecord, left: RunState) -> None:
+        """The shim was killed: so is what it watched over, and that is put on record."""
+        processes.kill(left.pid, left.pid_start, 9)
+        processes.wait_gone(left.pid, left.pid_start, 5.0)
+        directory = str(self.directory(record.id))
+        group = cgroups.existing(record.id)
+        if group is not None:
+            group.kill()
+            group.remove()
+        ended = records.read_exit(directory)
+        if ended is None or ended.finished < left.started:
+            told = "its monitor was killed, so its end was not seen"
+            lost = ExitRecord(KILLED, left.started, time.time(), error=told)
+            if os.path.isdir(directory):
+                records.write(os.path.join(directory, records.EXIT), lost)
+            self._emit(record, "die", exitCode=str(KILLED))
+        self._store.launcher.work("remove", {"path": str(self.run_directory(record.id))})
+        if record.spec.auto_remove:
+            self._delete(record)
+
+    def _health(self, id: str) -> Health | None:
+        return records.read(Health, str(self.run_directory(id) / records.HEALTH))
+
+    def _allow(self, verb: str, container: Container) -> None:
+        if container.status in ALLOWED[verb]:
+            return
+        if container.status in (Status.CREATED, Status.EXITED, Status.DEAD):
+            raise WrongState(f"Container {container.name} is not running")
+        if verb == "unpause":
+            raise WrongState(f"Container {container.name} is not paused")
+        hint = ": unpause it first" if container.status is Status.PAUSED else ""
+        raise WrongState(f"Container {container.name} is {container.status}{hint}")
+
+    # Making ------------------------------------------------------------------------------------
+
+    def create(self, spec: RunSpec, *, name: str = "") -> Container:
+        store = self._store
+        self._settle()
+        image = store.image(spec.image)
+        cgroups.refuse_missing(spec.limits)
+        id = secrets.token_hex(32)
+        shared = self._shared(spec, running=False)
+        command = specs.command(spec, image.config)
+        bundle = self._bundle(spec, image, id, name, shared)  # wrong input leaves nothing behind
+        record = store.state.containers.add(
+            id, image_id=image.id, spec=spec, command=command, created=time.time(), name=name
+        )
+        try:
+            faults.point("create.row.added")
+            with store.told(f"cannot create container {record.name}"):
+                self._make_files(_named(bundle, record.name), record.spec, image)
+        except BaseException:
+            self._delete(record)
+            raise
+        self._emit(record, "create")
+        return self.facts(record)
+
+    def _make_files(self, bundle: Bundle, spec: RunSpec, image: Image) -> None:
+        writable = self.layer(bundle.id)
+        writable.mkdir(mode=0o755)
+        if self.is_host(image):
+            self._store.host.prepare(writable)
+        else:
+            self._store.snapshotter.prepare(self._lowers(image), writable)
+        faults.point("create.layer.made")
+        self._write_etc(spec, bundle)
+        records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
+        faults.point("create.bundle.written")
+
+    def layer(self, id: str) -> Path:
+        """The container's writable directory."""
+        return self.directory(id) / "layer"
+
+    @staticmethod
+    def is_host(image: Image) -> bool:
+        """Is it made up from this machine?"""
+        return image.config.labels.get(HOST_LABEL) == "true"
+
+    def _lowers(self, image: Image) -> builtins.list[Path]:
+        return [self._store.layers.path(layer.diff_id) for layer in image.layers]
+
+    def rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
+        """The mounts that show the container's file system, the root first."""
+        if self.is_host(image):
+            return self._store.host.mounts(self.layer(id))
+        return self._store.snapshotter.mounts(self._lowers(image), self.layer(id))
+
+    def _bundle(
+        self, spec: RunSpec, image: Image, id: str, name: str, shared: dict[str, int]
+    ) -> Bundle:
+        rootfs = self.rootfs(image, id)
+        if spec.auto_remove and rootfs[0].kind == "overlay":
+            rootfs = tuple(_volatile(mount) for mount in rootfs)
+        return specs.bundle(
+            spec,
+            image,
+            id=id,
+            name=name,
+            directory=str(self.directory(id)),
+            run_directory=str(self.run_directory(id)),
+            rootfs=rootfs,
+            seccomp=self._seccomp(spec),
+            shared=shared,
+            host=specs.Host(os.uname().nodename, os.cpu_count() or 0, cgroups.view(spec.limits)),
+            events=str(self._store.root / "events.jsonl"),
+        )
+
+    def _seccomp(self, spec: RunSpec) -> str:
+        """The path of the compiled filter, compiled now if nobody has asked for the same before."""
+        if not specs.seccomp_wanted(spec):
+            return ""
+        security = spec.security
+        held = capabilities.effective(security.cap_add, security.cap_drop, security.privileged)
+        return str(seccomp.cached(self._store.root / "cache" / "seccomp", security.seccomp, held))
+
+    def _write_etc(self, spec: RunSpec, bundle: Bundle) -> None:
+        directory = Path(bundle.directory)
+        own = bundle.namespaces.network == "private"
+        host_resolv = Path("/etc/resolv.conf")
+        servers = host_resolv.read_text("utf-8", "replace") if host_resolv.exists() else ""
+        contents = {
+            "hostname": etc.hostname(bundle.hostname),
+            "hosts": etc.hosts(bundle.hostname, bundle.domainname, extra=spec.extra_hosts),
+            "resolv.conf": etc.resolv_conf(servers, own_network=own),
+        }
+        for name, text in contents.items():
+            file = directory / name
+            file.write_text(text, encoding="utf-8")
+            file.chmod(0o644)
+
+    def _shared(self, spec: RunSpec, *, running: bool) -> dict[str, int]:
+        """The pids of the containers whose namespaces are shared, by the names in ``spec``."""
+        wanted = [mode.partition(":") for mode in (spec.network, spec.pid, spec.ipc)]
+        pids: dict[str, int] = {}
+        for kind, colon, ref in wanted:
+            if kind == "container" and colon and ref:
+                other = self.get(ref)
+                if other.pid or not running:
+                    pids[ref] = other.pid
+        return pids
+
+    # Starting and stopping -----------------------------------------------------------------------
+
+    def start(self, ref: str) -> None:
+        record = self.record(ref)
+        container = self.facts(record)
+        if container.status in (Status.RUNNING, Status.RESTARTING):
+            return
+        self._allow("start", container)
+        self._refresh_bundle(record)
+        streams = self._pending.pop(record.id, [])
+        try:
+            with self._store.told(f"cannot start container {record.name}"):
+                owner = self._store.launcher.start(
+                    self.directory(record.id), owned=not record.spec.detach, streams=streams
+                )
+        finally:
+            for end, _ in streams:
+                end.close()
+        faults.point("start.shim.ready")
+        if owner is not None:
+            self._owned[record.id] = owner
+        self._emit(record, "start")
+
+    def _refresh_bundle(self, record: ContainerRecord) -> None:
+        """Make the bundle anew where it depends on what may have changed since."""
+        spec = record.spec
+        shares = any(":" in mode for mode in (spec.network, spec.pid, spec.ipc))
+        bundle = records.read_bundle(str(self.directory(record.id)))
+        if bundle and not shares and bundle.run_directory == str(self.run_directory(record.id)):
+            return
+        image = self._store.state.images.get(record.image_id)
+        fresh = self._bundle(spec, image, record.id, record.name, self._shared(spec, running=True))
+        records.write(f"{fresh.directory}/{records.BUNDLE}", fresh)
+
+    def stop(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
+        record = self.record(ref)
+        if self.facts(record).status not in ALLOWED["stop"]:
+            return
+        number = _signal(signal) if signal else None
+        self._tell(record, {"op": "stop", "signal": number, "timeout": timeout})
+        self.wait(record.id)
+        self._emit(record, "stop")
+
+    def kill(self, ref: str, *, signal: str = "KILL") -> None:
+        record = self.record(ref)
+        number = _signal(signal)
+        self._allow("kill", self.facts(record))
+        self._tell(record, {"op": "kill", "signal": number})
+        self._emit(record, "kill", signal=str(number))
+
+    def pause(self, ref: str) -> None:
+        record = self.record(ref)
+        self._allow("pause", self.facts(record))
+        self._tell(record, {"op": "pause", "paused": True})
+
+    def unpause(self, ref: str) -> None:
+        record = self.record(ref)
+        self._allow("unpause", self.facts(record))
+        self._tell(record, {"op": "pause", "paused": False})
+
+    def _tell(self, record: ContainerRecord, request: dict[str, Any]) -> None:
+        """Ask the shim; one that has ended meanwhile has done what was wanted of it."""
+        with self._store.told(f"container {record.name}"):
+            try:
+                self.shim(record.id).ask(request)
+            except (FileNotFoundError, ConnectionError):
+                pass
+
+    def shim(self, id: str) -> Shim:
+        """The container's shim."""
+        return Shim(self.run_directory(id))
+
+    def wait(self, ref: str, *, timeout: float | None = None) -> int:
+        record = self.record(ref)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            container = self.facts(record)
+            if container.status in (Status.EXITED, Status.CREATED, Status.DEAD):
+                return container.exit_code
+            try:
+                left = None if deadline is None else deadline - time.monotonic()
+                code = self.shim(record.id).wait(left)
+            except (FileNotFoundError, ConnectionError):
+                code = None
+            if code is not None:
+                self._reap(record)
+                return code
+
+    def _reap(self, record: ContainerRecord) -> None:
+        """It has ended: let go of what this process holds of it."""
+        owner = self._owned.pop(record.id, None)
+        if owner is not None:
+            owner.close()
+        if record.spec.auto_remove:
+            self._forget(record.id)
+            self._emit(record, "destroy")
+
+    # Taking away ---------------------------------------------------------------------------------
+
+    def remove(self, ref: str, *, force: bool = False) -> None:
+        record = self.record(ref)
+        container = self.facts(record)
+        if container.status not in ALLOWED["remove"]:
+            if not force:
+                raise WrongState(
+                    f"cannot remove container {record.name}: it is {container.status}: "
+                    "stop it first, or remove it with force"
+                )
+            self._tell(record, {"op": "kill", "signal": 9})
+            self.wait(record.id)
+            if record.spec.auto_remove:
+                return
+        self._store.state.containers.mark_removing(record.id)
+        faults.point("remove.row.marked")
+        self._delete(record)
+        self._emit(record, "destroy")
+
+    def _delete(self, record: ContainerRecord) -> None:
+        """Its files, then its name: killed in between, the next engine goes on from here."""
+        for path in (self.directory(record.id), self.run_directory(record.id)):
+            if path.exists():
+                self._store.launcher.work("remove", {"path": str(path)})
+        faults.point("remove.files.gone")
+        self._forget(record.id)
+
+    def _forget(self, id: str) -> None:
+        self._store.state.containers.delete(id)
+
+    def _settle(self) -> None:
+        """Once in this process: go on with what somebody who was killed had begun to remove."""
+        if self._settled:
+            return
+        self._settled = True
+        for record in self._store.state.containers.all():
+            if record.removing:
+                self._delete(record)
+
+    def rename(self, ref: str, name: str) -> None:
+        before = self.record(ref)
+        record = self._store.state.containers.rename(before.id, name)
+        bundle = records.read_bundle(str(self.directory(record.id)))
+        if bundle is not None:
+            fresh = _named(bundle, record.name)
+            records.write(f"{bundle.directory}/{records.BUNDLE}", fresh)
+            news = {"name": fresh.name, "attributes": dict(fresh.attributes)}
+            self._tell(record, {"op": "update", **news})
+        self._emit(record, "rename", oldName=before.name)
+
+    def update(
+        self, ref: str, *, limits: Limits | None = None, restart: RestartPolicy | None = None
+    ) -> None:
+        record = self.record(ref)
+        spec = record.spec
+        if limits is not None:
+            spec = dataclasses.replace(spec, limits=_merge(spec.limits, limits))
+        if restart is not None:
+            spec = dataclasses.replace(spec, restart=restart)
+        image = self._store.state.images.get(record.image_id)
+        shared = self._shared(spec, running=False)
+        bundle = self._bundle(spec, image, record.id, record.name, shared)
+        request = {"op": "update", "restart": to_json(bundle.restart)}
+        if limits is not None:
+            request["limits"] = to_json(limits)
+        self._tell(record, request)
+        self._store.state.containers.update(record.id, spec)
+        records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
+        self._emit(record, "update")
+
+    # Streams -------------------------------------------------------------------------------------
+
+    def attach(self, ref: str, *, stdin: bool = False, logs: bool = False) -> Stream:
+        record = self.record(ref)
+        container = self.facts(record)
+        if container.status not in (Status.CREATED, Status.EXITED):
+            self._allow("attach", container)
+        ours, theirs = stream_pair()
+        if container.status in (Status.CREATED, Status.EXITED):
+            self._pending.setdefault(record.id, []).append((theirs, stdin))
+        else:
+            request = {"op": "attach", "stdin": stdin, "logs": logs}
+            with theirs, self._store.told(f"cannot attach to container {record.name}"):
+                self.shim(record.id).ask(request, [theirs.fileno()])
+        self._emit(record, "attach")
+        return ContainerStream(ours, self, record)
+
+    def exec(self, ref: str, spec: ExecSpec) -> Stream:
+        record = self.record(ref)
+        self._allow("exec", self.facts(record))
+        bundle = records.read_bundle(str(self.directory(record.id)))
+        if bundle is None:
+            raise WrongState(f"Container {record.name} is not running")
+        process = specs.process(spec, bundle)
+        ours, theirs = stream_pair()
+        with theirs, self._store.told(f"cannot run in container {record.name}"):
+            self.shim(record.id).ask({"op": "exec", "process": to_json(process)}, [theirs.fileno()])
+        self._emit(record, f"exec_start: {' '.join(spec.command)}")
+        return ProcessStream(ours)
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Iterator[tuple[float, str, bytes]]:
+        record = self.record(ref)
+        path = str(self.directory(record.id) / "container.log")
+        reader = log_drivers.driver(record.spec.log.driver).reader(path)
+        return reader.entries(
+            tail=tail, since=since, until=until, follow=follow, ended=lambda: self._ended(record)
+        )
+
+    def _ended(self, record: ContainerRecord) -> bool:
+        try:
+            return self.facts(record).status in (Status.EXITED, Status.CREATED, Status.DEAD)
+        except NotFound:
+            return True
+
+    def exit_code(self, record: ContainerRecord) -> int:
+        """How the last run ended, as its record tells."""
+        ended = records.read_exit(str(self.directory(record.id)))
+        return KILLED if ended is None else ended.exit_code
+
+    def ended(self, record: ContainerRecord) -> None:
+        """A stream of this process has told that the container has ended."""
+        self._reap(record)
+
+    def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
+        known = {**record.spec.labels, "image": record.spec.image, "name": record.name}
+        self._store.emit("container", action, record.id, **{**known, **more})
+
+    def close(self) -> None:
+        """Let go of the containers that this process runs in the foreground; they end."""
+        for owner in self._owned.values():
+            owner.close()
+        self._owned.clear()
+
+
+class ContainerStream(ProcessStream):
+    """The streams of a container's own process, whose end is the container's."""
+
+    def __init__(
+        self, end: socket.socket, containers: LocalContainers, record: ContainerRecord
+    ) -> None:
+        super().__init__(end, lambda: containers.exit_code(record))
+        self._containers = containers
+        self._record = record
+        self._told = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = super().wait(timeout)
+        if not self._told:
+            self._told = True
+            self._containers.ended(self._record)
+        return code
+
+
+def _running(state: RunState) -> dict[str, Any]:
+    status = Status.RUNNING
+    if state.restarting:
+        status = Status.RESTARTING
+    elif state.paused:
+        status = Status.PAUSED
+    return {
+        "status": status,
+        "pid": state.pid,
+        "started": state.started,
+        "restarts": state.restarts,
+    }
+
+
+def _exited(ended: ExitRecord) -> dict[str, Any]:
+    return {
+        "status": Status.EXITED,
+        "exit_code": ended.exit_code,
+        "started": ended.started,
+        "finished": ended.finished,
+        "oom_killed": ended.oom_killed,
+        "error": ended.error,
+        "restarts": ended.restarts,
+    }
+
+
+def _named(bundle: Bundle, name: str) -> Bundle:
+    attributes = {**bundle.attributes, "name": name}
+    return dataclasses.replace(bundle, name=name, attributes=attributes)
+
+
+def _volatile(mount: Mount) -> Mount:
+    """Nobody keeps what is written there, so it need never wait for the disk."""
+    if mount.kind != "overlay" or not mount.upper:
+        return mount
+    return dataclasses.replace(mount, data="volatile")
+
+
+def _merge(old: Limits, new: Limits) -> Limits:
+    changed = {name: value for name, value in vars(new).items() if value not in (None, "")}
+    return dataclasses.replace(old, **changed)
+
+
+def _signal(name: str) -> int:
+    try:
+        return processes.signal_number(name)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None

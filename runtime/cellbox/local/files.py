@@ -1,0 +1,214 @@
+"""What a container looks like inside: processes, resources, files.
+
+Files of a running container are reached by a worker that its shim forks and that enters its mount
+namespace, so that volumes are seen as its programs see them; those of a stopped one by a worker of
+the launcher's that builds its root. Either way a path is resolved inside the root only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from cellbox.containers import records
+from cellbox.errors import EngineError, InvalidArgument, WrongState
+from cellbox.linux import cgroups
+from cellbox.linux.mounts import Mount
+from cellbox.local.containers import LocalContainers
+from cellbox.local.pipes import reading, writing
+from cellbox.local.records import ContainerRecord
+from cellbox.local.store import Store
+from cellbox.model.container import ALLOWED, FileChange, FileStat, ProcessTable, Stats
+
+
+class LocalFiles:
+    """See :class:`cellbox.engine.Files`."""
+
+    def __init__(self, store: Store, containers: LocalContainers) -> None:
+        self._store = store
+        self._containers = containers
+
+    # Processes ---------------------------------------------------------------------------------
+
+    def processes(self, ref: str, *, ps_args: str = "-ef") -> ProcessTable:
+        container = self._running(ref)
+        inside = descendants(self._shim_pid(container.id))
+        words = ["ps", *ps_args.split()]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise EngineError("there is no ps on this machine: apt-get install procps") from None
+        if done.returncode:
+            raise InvalidArgument(f"ps {ps_args}: {done.stderr.strip().splitlines()[0]}")
+        return _table(done.stdout, inside)
+
+    def stats(self, ref: str) -> Stats:
+        container = self._running(ref)
+        group = cgroups.existing(container.id)
+        stats = group.stats() if group else Stats(read=0.0)
+        received, sent = _traffic(container.pid)
+        return dataclasses.replace(stats, received_bytes=received, sent_bytes=sent)
+
+    def _running(self, ref: str) -> Any:
+        container = self._containers.get(ref)
+        if container.status not in ALLOWED["top"]:
+            raise WrongState(f"Container {container.name} is not running")
+        return container
+
+    def _shim_pid(self, id: str) -> int:
+        state = records.read_state(str(self._containers.run_directory(id)))
+        if state is None:
+            raise WrongState(f"Container {id[:12]} is not running")
+        return state.shim
+
+    # Files -------------------------------------------------------------------------------------
+
+    def diff(self, ref: str) -> list[FileChange]:
+        record = self._containers.record(ref)
+        changes: dict[str, str] = {}
+        for target, upper, lowers, copied in self._parts(record):
+            args = {"upper": upper, "lowers": lowers, "copied": copied}
+            found = self._work(record, "diff", args)["changes"]
+            changes |= {target.rstrip("/") + path: kind for kind, path in found}
+        return [FileChange(kind, path) for path, kind in sorted(changes.items())]
+
+    def _parts(self, record: ContainerRecord) -> list[tuple[str, str, list[str], bool]]:
+        """(where it is seen, upper, lowers, is it a whole copy) for each writable part."""
+        snapshotter = self._store.snapshotter
+        mounts = self._rootfs(record)
+        if mounts[0].kind == "bind":
+            image = self._store.state.images.get(record.image_id)
+            lowers = [str(self._store.layers.path(one.diff_id)) for one in reversed(image.layers)]
+            upper = str(self._containers.layer(record.id) / snapshotter.upper)
+            return [("/", upper, lowers, snapshotter.copies)]
+        return [
+            (mount.target, mount.upper, list(mount.lowers), False)
+            for mount in mounts
+            if mount.kind == "overlay" and mount.upper
+        ]
+
+    def _rootfs(self, record: ContainerRecord) -> tuple[Mount, ...]:
+        """The mounts of its file system as its bundle has them."""
+        bundle = records.read_bundle(str(self._containers.directory(record.id)))
+        if bundle is None:
+            raise WrongState(f"Container {record.name} has just gone")
+        own = [mount for mount in bundle.mounts if mount.kind == "overlay"]
+        return (bundle.mounts[0], *[mount for mount in own if mount is not bundle.mounts[0]])
+
+    def stat(self, ref: str, path: str) -> FileStat:
+        record = self._containers.record(ref)
+        found = self._inside(record, "tree-stat", {"path": _absolute(path)})
+        name = found.get("name") or os.path.basename(path.rstrip("/")) or "/"
+        return FileStat(
+            name=name,
+            size=found["size"],
+            mode=found["mode"],
+            mtime=found["mtime"],
+            target=found.get("target", ""),
+        )
+
+    def get(self, ref: str, path: str, out: BinaryIO) -> FileStat:
+        record = self._containers.record(ref)
+        found = self.stat(ref, path)
+        with writing(out) as fd:
+            self._inside(record, "tree-pack", {"path": _absolute(path)}, [fd])
+        self._note(record, "archive-path")
+        return found
+
+    def put(self, ref: str, path: str, source: BinaryIO) -> None:
+        record = self._containers.record(ref)
+        with reading(source) as fd:
+            self._inside(record, "tree-unpack", {"path": _absolute(path)}, [fd])
+        self._note(record, "extract-to-dir")
+
+    def export(self, ref: str, out: BinaryIO) -> None:
+        record = self._containers.record(ref)
+        with writing(out) as fd, self._store.told(f"cannot export container {record.name}"):
+            mounts = [_read_only(mount) for mount in self._rootfs(record)]
+            self._store.launcher.work_in(mounts, "tree-pack", {"path": "/"}, [fd])
+        self._note(record, "export")
+
+    def _inside(
+        self, record: ContainerRecord, job: str, args: Mapping[str, Any], fds: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Do a job on its files, whether it runs or not."""
+        with self._store.told(f"container {record.name}"):
+            if self._containers.facts(record).status in ALLOWED["top"]:
+                try:
+                    return self._containers.shim(record.id).work(job, args, fds)
+                except (FileNotFoundError, ConnectionError):
+                    pass  # it has just ended
+            mounts = [_harmless(mount) for mount in self._rootfs(record)]
+            return self._store.launcher.work_in(mounts, job, args, fds)
+
+    def _work(self, record: ContainerRecord, job: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        with self._store.told(f"container {record.name}"):
+            return self._store.launcher.work(job, args)
+
+    def _note(self, record: ContainerRecord, action: str) -> None:
+        self._store.emit("container", action, record.id, name=record.name)
+
+
+def descendants(pid: int) -> frozenset[int]:
+    """All processes that come from ``pid``, without itself, as /proc tells it now."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    parents[int(entry)] = int(file.read().rpartition(b")")[2].split()[1])
+            except OSError:  # it has ended meanwhile
+                continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return frozenset(found - {pid})
+
+
+def _table(text: str, wanted: frozenset[int]) -> ProcessTable:
+    lines = text.splitlines()
+    titles = tuple(lines[0].split())
+    if "PID" not in titles:
+        raise InvalidArgument("Couldn't find PID field in ps output")
+    place = titles.index("PID")
+    rows = [tuple(line.split(None, len(titles) - 1)) for line in lines[1:]]
+    inside = [row for row in rows if row[place].isdecimal() and int(row[place]) in wanted]
+    return ProcessTable(titles, tuple(inside))
+
+
+def _traffic(pid: int) -> tuple[int, int]:
+    """Bytes received and sent by all interfaces but lo, in the network namespace of ``pid``."""
+    received = sent = 0
+    try:
+        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+            for line in file.readlines()[2:]:
+                name, _, figures = line.partition(":")
+                if name.strip() != "lo":
+                    columns = figures.split()
+                    received, sent = received + int(columns[0]), sent + int(columns[8])
+    except OSError:  # not ours to look at, or gone
+        pass
+    return received, sent
+
+
+def _absolute(path: str) -> str:
+    """Docker takes a relative path of a container as one from its root."""
+    if "\0" in path:
+        raise InvalidArgument("a path cannot hold a NUL byte")
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _harmless(mount: Mount) -> Mount:
+    """The same, with nothing in it that acts on whoever looks."""
+    return dataclasses.replace(mount, flags=("nosuid", "nodev"), data="")
+
+
+def _read_only(mount: Mount) -> Mount:
+    """What is seen there, for reading beside a container that may be writing to it."""
+    mount = _harmless(mount)
+    if not mount.upper:
+        return mount
+    return dataclasses.replace(mount, lowers=(mount.upper, *mount.lowers), upper="", work="")

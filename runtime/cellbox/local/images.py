@@ -1,0 +1,430 @@
+"""The images of a store: what they are is in the state database, their bytes in content and layers.
+
+Each verb that brings something holds a lease on it from before it looks whether it is there until
+the database knows it, so that no collector takes it away in between.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import fnmatch
+import time
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from cellbox.engine import Filters, Watch
+from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported
+from cellbox.images import archive, config, encode
+from cellbox.images.changes import apply_changes
+from cellbox.images.content import digest_of
+from cellbox.images.snapshots import Staged
+from cellbox.local.containers import LocalContainers
+from cellbox.local.lease import Hold, Lease
+from cellbox.local.pipes import reading
+from cellbox.local.store import HOST_NAMES, Store, labels_match
+from cellbox.model import reference
+from cellbox.model.container import RunSpec, Status
+from cellbox.model.image import (
+    OCI_LAYER,
+    Descriptor,
+    HistoryEntry,
+    Image,
+    ImageConfig,
+    Layer,
+    Progress,
+    Removed,
+)
+from cellbox.registry import transfer
+from cellbox.registry.client import Client
+
+
+class LocalImages:
+    """See :class:`cellbox.engine.Images`."""
+
+    def __init__(self, store: Store, containers: LocalContainers) -> None:
+        self._store = store
+        self._containers = containers
+
+    # Looking -----------------------------------------------------------------------------------
+
+    def get(self, ref: str) -> Image:
+        return self._store.image(ref)
+
+    def list(self, *, filters: Filters | None = None) -> builtins.list[Image]:
+        found = self._store.state.images.all()
+        for key, values in (filters or {}).items():
+            found = self._filtered(found, key, values)
+        return found
+
+    def _filtered(
+        self, images: builtins.list[Image], key: str, values: Sequence[str]
+    ) -> builtins.list[Image]:
+        if key == "dangling":
+            wanted = any(value.lower() in ("true", "1") for value in values)
+            return [image for image in images if bool(image.tags) != wanted]
+        if key == "label":
+            return [
+                image
+                for image in images
+                if all(labels_match(image.config.labels, value) for value in values)
+            ]
+        if key == "reference":
+            return [
+                image
+                for image in images
+                if any(_matches(tag, value) for tag in image.tags for value in values)
+            ]
+        if key in ("before", "since"):
+            moments = [self.get(value).created or 0.0 for value in values]
+            before = key == "before"
+            return [
+                image
+                for image in images
+                if all(_is_on_side(image, moment, before) for moment in moments)
+            ]
+        raise InvalidArgument(f"Invalid filter '{key}'")
+
+    # Names -------------------------------------------------------------------------------------
+
+    def tag(self, ref: str, name: str) -> None:
+        image = self.get(ref)
+        self._store.state.images.tag(image.id, name)
+        self._store.emit("image", "tag", image.id, name=name)
+
+    def remove(self, ref: str, *, force: bool = False) -> builtins.list[Removed]:
+        image = self.get(ref)
+        names = [*image.tags, *image.digests]
+        by_name = _familiar(ref) if not _is_id(ref, image) else ""
+        if by_name in names and len(image.tags) > 1:
+            removed = [self._store.state.images.untag(by_name)]
+        elif not by_name and len(image.tags) > 1 and not force:
+            raise InUse(
+                f"conflict: unable to delete {image.short_id} (must be forced) - image is "
+                "referenced in multiple repositories"
+            )
+        else:
+            removed = self._remove_all(image, ref, force)
+        for one in removed:
+            action, id = ("untag", one.untagged) if one.untagged else ("delete", one.deleted)
+            self._store.emit("image", action, id, name=one.untagged or ref)
+        return removed
+
+    def _remove_all(self, image: Image, ref: str, force: bool) -> builtins.list[Removed]:
+        users = self._store.state.images.users(image.id)
+        if users:
+            self._refuse_used(image, ref, users, force)
+        removed = self._store.state.images.remove(image.id)
+        sweep = self._store.collect()
+        return [*removed, *(Removed(deleted=diff_id) for diff_id in sweep.layers)]
+
+    def _refuse_used(self, image: Image, ref: str, users: Sequence[str], force: bool) -> None:
+        """A container needs it: refuse, in Docker's words."""
+        for id in users:
+            container = self._containers.get(id)
+            runs = container.status in (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+            if runs or not force:
+                how = "cannot be forced" if runs else "must force"
+                kind = "running container" if runs else "container"
+                raise InUse(
+                    f'conflict: unable to remove repository reference "{ref}" ({how}) - {kind} '
+                    f"{container.short_id} is using its referenced image {image.short_id}"
+                )
+        raise InUse(
+            f"conflict: unable to delete {image.short_id} - stopped container {users[0][:12]} "
+            "still needs it: remove the container first"
+        )
+
+    # Bringing ----------------------------------------------------------------------------------
+
+    def pull(self, ref: str, *, platform: str = "", watch: Watch | None = None) -> Image:
+        if ref in HOST_NAMES:
+            return self.get(ref)
+        store, name = self._store, reference.parse(ref)
+        wanted = config.parse_platform(platform) if platform else None
+        staged: builtins.list[Staged] = []
+
+        def unpack(diff_id: str, media_type: str, fd: int) -> Layer:
+            one = store.layers.apply(diff_id, media_type, fd)
+            staged.append(one)
+            return Layer(diff_id, one.facts.size)
+
+        client = Client()
+        try:
+            purpose = f"pull {name.familiar}"
+            with store.state.leases.take(purpose) as lease, store.told(purpose):
+                pulled = transfer.pull(
+                    name,
+                    client=client,
+                    store=store.content,
+                    unpack=unpack,
+                    have_layer=lambda diff_id: _held(lease, store, diff_id),
+                    platform=wanted,
+                    watch=watch,
+                    current=self._current(name.familiar),
+                )
+                store.layers.commit(staged)
+                image = self._add_pulled(pulled)
+        except BaseException:
+            store.layers.discard([one for one in staged if one.lock >= 0])
+            raise
+        finally:
+            client.close()
+        store.emit("image", "pull", name.familiar, name=name.familiar)
+        if watch:
+            watch(Progress("", pulled.status))
+        return image
+
+    def _current(self, familiar: str) -> str:
+        try:
+            return self._store.state.images.get(familiar).id
+        except NotFound:
+            return ""
+
+    def _add_pulled(self, pulled: transfer.Pulled) -> Image:
+        parsed = config.parse_config(pulled.config)
+        layers = tuple(
+            Layer(diff_id, self._store.layers.size(diff_id), blob)
+            for blob, diff_id, _ in pulled.layers
+        )
+        name = pulled.reference
+        tagged = (name.familiar,) if not name.digest else ()
+        digest = dataclasses.replace(name, tag="", digest=pulled.resolved.digest).familiar
+        image = _image(pulled.config_digest, parsed, layers, tags=tagged, digests=(digest,))
+        return self._store.state.images.add(image, manifest=pulled.manifest)
+
+    def save(self, refs: Sequence[str], out: BinaryIO, *, format: str = "docker") -> None:
+        if format not in ("docker", "oci"):
+            raise InvalidArgument(f"{format!r} is no format of an archive: use docker or oci")
+        with self._store.state.leases.take("save") as lease:
+            saved = [self._saved(ref, lease) for ref in refs]
+            archive.save(saved, self._store.content, out)
+        for ref in refs:
+            self._store.emit("image", "save", ref, name=ref)
+
+    def _saved(self, ref: str, lease: Lease) -> archive.Saved:
+        image = self.get(ref)
+        if self._containers.is_host(image):
+            raise NotSupported("the image host is this machine itself and cannot be saved")
+        lease.hold(Hold.IMAGE, image.id)
+        blobs = tuple(self._blob(layer, lease) for layer in image.layers)
+        named = [tag for tag in image.tags if _is_id(ref, image) or tag == _familiar(ref)]
+        names = tuple((str(reference.parse(tag)), tag) for tag in named)
+        return archive.Saved(self._store.content.read(image.id, config.CONFIG_LIMIT), blobs, names)
+
+    def _blob(self, layer: Layer, lease: Lease) -> Descriptor:
+        """The layer as a blob, made now where none is kept."""
+        if layer.blob is not None and self._store.content.has(layer.blob.digest):
+            lease.hold(Hold.BLOB, layer.blob.digest)
+            return layer.blob
+        made = encode.encode(self._store.layers, self._store.content, layer.diff_id, "none")
+        lease.hold(Hold.BLOB, made.digest)
+        return made
+
+    def load(self, source: BinaryIO, *, watch: Watch | None = None) -> builtins.list[Image]:
+        store, images = self._store, []
+        with store.state.leases.take("load") as lease, store.told("load"):
+            for loaded in archive.load(source, store.content, store.layers, watch=watch):
+                lease.hold(Hold.LAYER, *(layer.diff_id for layer in loaded.layers))
+                tags = tuple(dict.fromkeys(_familiar(name) for name in loaded.names))
+                image = _image(loaded.id, loaded.config, loaded.layers, tags=tags)
+                images.append(store.state.images.add(image))
+        for image in images:
+            store.emit("image", "load", image.id, name=(*image.tags, image.id)[0])
+        return images
+
+    # Making ------------------------------------------------------------------------------------
+
+    def import_(
+        self,
+        source: BinaryIO,
+        *,
+        name: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+    ) -> Image:
+        made = apply_changes(ImageConfig(), changes)
+        tags = (_tag(name),) if name else ()
+        store = self._store
+        with store.state.leases.take("import") as lease, store.told("import"):
+            with reading(source) as fd:
+                staged = store.layers.apply("", OCI_LAYER, fd)
+            layer = self._keep(staged, lease)
+            entry = HistoryEntry(time.time(), comment=message or "Imported from -", size=layer.size)
+            parsed = config.ParsedConfig(
+                config=made,
+                platform=config.host_platform(),
+                diff_ids=(layer.diff_id,),
+                history=(entry,),
+                created=entry.created,
+                comment=entry.comment,
+            )
+            image = self._add_made(parsed, (layer,), tags)
+        store.emit("image", "import", image.id, name=name or image.id)
+        return image
+
+    def commit(
+        self,
+        container: str,
+        *,
+        name: str = "",
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> Image:
+        store, containers = self._store, self._containers
+        record = containers.record(container)
+        base = store.state.images.get(record.image_id)
+        if containers.is_host(base):
+            raise NotSupported(
+                "a container of the image host cannot be committed: "
+                "run one of an image that has layers"
+            )
+        tags = (_tag(name),) if name else ()
+        asked = _as_run(base.config, containers.get(record.id).spec)
+        made = apply_changes(asked, changes)
+        paused = pause and containers.get(record.id).status is Status.RUNNING
+        with store.state.leases.take("commit") as lease, store.told("commit"):
+            lease.hold(Hold.IMAGE, base.id)
+            if paused:
+                containers.pause(record.id)
+            try:
+                layer = self._keep(self._packed(base, record.id), lease)
+            finally:
+                if paused:
+                    containers.unpause(record.id)
+            image = self._add_committed(base, layer, made, tags, message, author, record.command)
+        store.emit("container", "commit", record.id, imageID=image.id, name=record.name)
+        return image
+
+    def _packed(self, base: Image, id: str) -> Staged:
+        snapshotter, layers = self._store.snapshotter, self._store.layers
+        lowers = [layers.path(layer.diff_id) for layer in reversed(base.layers)]
+        upper = self._containers.layer(id) / snapshotter.upper
+        return layers.from_upper(upper, lowers=lowers if snapshotter.copies else ())
+
+    def _add_committed(
+        self,
+        base: Image,
+        layer: Layer,
+        made: ImageConfig,
+        tags: tuple[str, ...],
+        message: str,
+        author: str,
+        command: Sequence[str],
+    ) -> Image:
+        parsed = config.parse_config(self._store.content.read(base.id, config.CONFIG_LIMIT))
+        entry = HistoryEntry(time.time(), " ".join(command), message, size=layer.size)
+        parsed = dataclasses.replace(
+            parsed,
+            config=made,
+            diff_ids=(*parsed.diff_ids, layer.diff_id),
+            history=(*parsed.history, entry),
+            created=entry.created,
+            author=author,
+            comment=message,
+        )
+        return self._add_made(parsed, (*base.layers, layer), tags, parent=base.id)
+
+    def _keep(self, staged: Staged, lease: Lease) -> Layer:
+        lease.hold(Hold.LAYER, staged.facts.diff_id)
+        self._store.layers.commit([staged])
+        return Layer(staged.facts.diff_id, staged.facts.size)
+
+    def _add_made(
+        self,
+        parsed: config.ParsedConfig,
+        layers: tuple[Layer, ...],
+        tags: tuple[str, ...],
+        parent: str = "",
+    ) -> Image:
+        data = config.write_config(parsed)
+        with self._store.state.leases.take("config") as lease:
+            lease.hold(Hold.BLOB, digest_of(data))
+            id = self._store.content.put(data)
+            image = _image(id, parsed, layers, tags=tags)
+            return self._store.state.images.add(dataclasses.replace(image, parent=parent))
+
+
+def _image(
+    id: str,
+    parsed: config.ParsedConfig,
+    layers: tuple[Layer, ...],
+    *,
+    tags: tuple[str, ...] = (),
+    digests: tuple[str, ...] = (),
+) -> Image:
+    return Image(
+        id=id,
+        tags=tags,
+        digests=digests,
+        layers=layers,
+        config=parsed.config,
+        platform=parsed.platform,
+        size=sum(layer.size for layer in layers),
+        created=parsed.created,
+        author=parsed.author,
+        comment=parsed.comment,
+        history=tuple(_sized(parsed.history, layers)),
+    )
+
+
+def _sized(history: Sequence[HistoryEntry], layers: Sequence[Layer]) -> builtins.list[HistoryEntry]:
+    """History with the size of each step's layer; more steps than layers is an image's own lie."""
+    sizes = iter([layer.size for layer in layers])
+    return [
+        entry if entry.empty_layer else dataclasses.replace(entry, size=next(sizes, 0))
+        for entry in history
+    ]
+
+
+def _held(lease: Lease, store: Store, diff_id: str) -> bool:
+    lease.hold(Hold.LAYER, diff_id)
+    return store.layers.has(diff_id)
+
+
+def _as_run(image: ImageConfig, spec: RunSpec) -> ImageConfig:
+    """The image's config with what the container was run with, as Docker commits it."""
+    named = {entry.partition("=")[0]: entry for entry in (*image.env, *spec.env)}
+    return dataclasses.replace(
+        image,
+        env=tuple(named.values()),
+        command=spec.command or image.command,
+        entrypoint=image.entrypoint if spec.entrypoint is None else spec.entrypoint,
+        workdir=spec.workdir or image.workdir,
+        user=spec.user or image.user,
+        labels={**image.labels, **spec.labels},
+    )
+
+
+def _tag(name: str) -> str:
+    parsed = reference.parse(name)
+    if parsed.digest:
+        raise InvalidArgument(f"{name}: a name for a new image cannot have a digest")
+    return parsed.familiar
+
+
+def _familiar(name: str) -> str:
+    return reference.parse(name).familiar
+
+
+def _is_id(ref: str, image: Image) -> bool:
+    """Was the image asked for by (a part of) its id?"""
+    if ref in image.tags or f"{ref}:latest" in image.tags:
+        return False
+    return image.id.removeprefix("sha256:").startswith(ref.removeprefix("sha256:"))
+
+
+def _is_on_side(image: Image, moment: float, before: bool) -> bool:
+    created = image.created or 0.0
+    return created < moment if before else created > moment
+
+
+def _matches(tag: str, pattern: str) -> bool:
+    """Docker's ``reference`` filter: a pattern with or without a tag, path by path."""
+    repository = tag.rpartition(":")[0]
+    return any(
+        name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
+        for name in (tag, repository)
+    )

@@ -1,0 +1,139 @@
+"""What the state database could be made from again: one small JSON file an image and a container.
+
+::
+
+    ROOT/images/HEX.json              an image: facts, names, layers, manifest; HEX is its id's
+    ROOT/containers/ID/container.json a container: what was asked, its name, image and slot
+
+A record is written inside the transaction that it belongs to, right before the commit, an image's
+synced: so records tell the same order of events as the database. One without a row is an image that
+is whole, or a container that never started; ``gc`` forgets those before it takes any layer away.
+Records are never read in normal operation.
+
+Reading is lenient: a record that is torn, foreign or older than a field is skipped, not fatal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cellbox.errors import EngineError
+from cellbox.images.content import sync_directory
+from cellbox.model import codec
+from cellbox.model.container import RunSpec
+from cellbox.model.image import Descriptor, Image
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image and the manifest it came with."""
+
+    image: Image
+    manifest: Descriptor | None = None
+
+
+@dataclass(frozen=True)
+class ContainerRecord:
+    """A container as the database knows it; whether it runs is for its files and processes to say.
+
+    ``slot`` numbers its range of host ids: slot N has the 65536 ids from 0x20000000 + 65536 * N.
+    ``removing`` says that a removal has begun and is to be finished.
+    """
+
+    id: str
+    name: str
+    image_id: str
+    spec: RunSpec
+    command: tuple[str, ...]
+    created: float
+    slot: int
+    removing: bool = False
+
+
+class Records:
+    """The records below one store's root."""
+
+    def __init__(self, root: Path) -> None:
+        self._images = root / "images"
+        self._containers = root / "containers"
+
+    def write_image(self, record: ImageRecord) -> None:
+        """Keep an image's record, synced. Raises EngineError."""
+        self._images.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(self._image(record.image.id), record, durable=True)
+
+    def write_container(self, record: ContainerRecord) -> None:
+        """Keep a container's record, in its directory. Raises EngineError."""
+        folder = self._containers / record.id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(folder / "container.json", record, durable=False)
+
+    def forget_image(self, id: str) -> None:
+        """Remove an image's record, if there is one."""
+        self._image(id).unlink(missing_ok=True)
+
+    def forget_container(self, id: str) -> None:
+        """Remove a container's record, if there is one; its directory stays."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (self._containers / id / "container.json").unlink()
+
+    def image_ids(self) -> set[str]:
+        """Ids of the images that have a record, readable or not."""
+        return {f"sha256:{path.stem}" for path in self._images.glob("*.json")}
+
+    def images(self) -> list[ImageRecord]:
+        """All that can be read, the one written last first."""
+        return [
+            record
+            for path, record in _read_all(ImageRecord, self._images.glob("*.json"))
+            if record.image.id == f"sha256:{path.stem}"
+        ]
+
+    def containers(self) -> list[ContainerRecord]:
+        """All that can be read, the one written last first."""
+        return [
+            record
+            for path, record in _read_all(
+                ContainerRecord, self._containers.glob("*/container.json")
+            )
+            if record.id == path.parent.name
+        ]
+
+    def _image(self, id: str) -> Path:
+        return self._images / f"{id.partition(':')[2]}.json"
+
+
+def _replace(path: Path, fact: object, *, durable: bool) -> None:
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}")
+    data = json.dumps(codec.to_json(fact), separators=(",", ":")).encode()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb", buffering=0) as file:
+            file.write(data)
+            if durable:
+                os.fsync(fd)
+        temporary.rename(path)
+        if durable:
+            sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EngineError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _read_all(kind: type[T], paths: Iterator[Path]) -> Iterator[tuple[Path, T]]:
+    dated: list[tuple[float, Path]] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            dated.append((path.stat().st_mtime, path))
+    for _, path in sorted(dated, reverse=True):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            yield path, codec.from_json(kind, json.loads(path.read_bytes()))

@@ -1,0 +1,224 @@
+"""The containers of a store: rows of ``containers``, each with a name and a slot of its own.
+
+A slot is a range of host ids: slot N is 0x20000000 + 65536 * N and on, 65536 of them, which become
+the ids of the container's user namespace (``ids_of``). One transaction takes name and slot and sees
+that the image is still there, so any number of processes may create at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from cellbox.errors import AlreadyExists, EngineError, InvalidArgument, NotFound
+from cellbox.local import names
+from cellbox.local.database import Database, insert_each
+from cellbox.local.records import ContainerRecord, Records
+from cellbox.model import codec
+from cellbox.model.container import RunSpec
+
+FIRST_ID = 0x20000000
+IDS = 65536
+SLOTS = 16384
+
+_COLUMNS = "id, name, image_id, spec, command, created, slot, removing"
+_LOWEST_FREE = """
+    SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM containers WHERE slot = 0) THEN 0
+    ELSE (SELECT min(slot) + 1 FROM containers AS one
+          WHERE NOT EXISTS (SELECT 1 FROM containers WHERE slot = one.slot + 1)) END"""
+
+
+def ids_of(slot: int) -> range:
+    """The host ids of a slot; the first one is the container's root."""
+    return range(FIRST_ID + IDS * slot, FIRST_ID + IDS * (slot + 1))
+
+
+class ContainerTable:
+    """All containers of one store."""
+
+    def __init__(self, database: Database, records: Records) -> None:
+        self._database = database
+        self._records = records
+
+    def add(
+        self,
+        id: str,
+        *,
+        image_id: str,
+        spec: RunSpec,
+        command: Sequence[str],
+        created: float,
+        name: str = "",
+    ) -> ContainerRecord:
+        """Take a name (an empty one becomes a generated one) and the lowest free slot.
+
+        ``id`` is 64 hex digits. To be called before anything of the container is on disk. Raises
+        AlreadyExists, InvalidArgument (the name), NotFound (the image), EngineError (no slot).
+        """
+        asked = names.check(name) if name else ""
+        with self._database.write() as connection:
+            if not _exists(connection, "images", "id", image_id):
+                raise NotFound("image", spec.image)
+            if asked:
+                _refuse_taken(connection, asked)
+            record = ContainerRecord(
+                id=id,
+                name=asked or names.generate(_taken(connection)),
+                image_id=image_id,
+                spec=spec,
+                command=tuple(command),
+                created=created,
+                slot=_free_slot(connection),
+            )
+            _insert(connection, record)
+            self._records.write_container(record)
+        return record
+
+    def get(self, ref: str) -> ContainerRecord:
+        """The container with this id or name (a leading slash is Docker's), or the only one whose
+        id starts so; an id goes before a name. Raises NotFound, InvalidArgument."""
+        with self._database.read() as connection:
+            return _find(connection, ref)
+
+    def all(self) -> list[ContainerRecord]:
+        """All containers, the newest first."""
+        with self._database.read() as connection:
+            return _select(connection, "ORDER BY created DESC, id")
+
+    def rename(self, ref: str, name: str) -> ContainerRecord:
+        """Give it another name. Raises as :meth:`get` and :meth:`add`."""
+        bare = names.check(name)
+        with self._database.write() as connection:
+            before = _find(connection, ref)
+            if bare == before.name:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            _refuse_taken(connection, bare)
+            return self._change(connection, replace(before, name=bare))
+
+    def update(self, ref: str, spec: RunSpec) -> ContainerRecord:
+        """Replace what was asked for. Raises as :meth:`get`."""
+        with self._database.write() as connection:
+            return self._change(connection, replace(_find(connection, ref), spec=spec))
+
+    def mark_removing(self, ref: str) -> ContainerRecord:
+        """Note that its removal has begun, so that it is finished after a crash. Repeatable."""
+        with self._database.write(shrinking=True) as connection:
+            return self._change(connection, replace(_find(connection, ref), removing=True))
+
+    def delete(self, id: str) -> None:
+        """Forget the container with this full id: its name and slot are free. Repeatable.
+
+        To be called last, when nothing runs on its slot's ids any more.
+        """
+        with self._database.write(shrinking=True) as connection:
+            connection.execute("DELETE FROM containers WHERE id = ?", (id,))
+        self._records.forget_container(id)
+
+    def salvage(self, connection: sqlite3.Connection) -> None:
+        """Fill an empty database from the records on disk.
+
+        Of two that claim one name or slot the one written last keeps it; the other is named by its
+        id and gets another slot, which it can have since owners on disk do not depend on it.
+        """
+
+        def insert(record: ContainerRecord) -> None:
+            if _exists(connection, "containers", "name", record.name):
+                record = replace(record, name=record.id[:12])
+            if not _is_free(connection, record.slot):
+                record = replace(record, slot=_free_slot(connection))
+            _insert(connection, record)
+
+        insert_each(connection, self._records.containers(), insert)
+
+    def _change(self, connection: sqlite3.Connection, record: ContainerRecord) -> ContainerRecord:
+        connection.execute(
+            "UPDATE containers SET name = ?, spec = ?, removing = ? WHERE id = ?",
+            (record.name, _dumps(record.spec), record.removing, record.id),
+        )
+        self._records.write_container(record)
+        return record
+
+
+def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
+    connection.execute(
+        f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            record.id,
+            record.name,
+            record.image_id,
+            _dumps(record.spec),
+            json.dumps(record.command),
+            record.created,
+            record.slot,
+            record.removing,
+        ),
+    )
+
+
+def _select(
+    connection: sqlite3.Connection, where: str, arguments: Sequence[str] = ()
+) -> list[ContainerRecord]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM containers {where}", arguments)
+    return [
+        ContainerRecord(
+            id,
+            name,
+            image_id,
+            codec.from_json(RunSpec, json.loads(spec)),
+            tuple(json.loads(command)),
+            created,
+            slot,
+            bool(removing),
+        )
+        for id, name, image_id, spec, command, created, slot, removing in rows
+    ]
+
+
+def _find(connection: sqlite3.Connection, ref: str) -> ContainerRecord:
+    name = ref.removeprefix("/")
+    for where in ("WHERE id = ?", "WHERE name = ?"):
+        if found := _select(connection, where, (name,)):
+            return found[0]
+    if not name or not set(name) <= set("0123456789abcdef"):
+        raise NotFound("container", ref)
+    found = _select(connection, "WHERE id >= ? AND id < ? LIMIT 2", (name, name + "g"))
+    if len(found) > 1:
+        raise InvalidArgument(f"Multiple IDs found with provided prefix: {ref}")
+    if not found:
+        raise NotFound("container", ref)
+    return found[0]
+
+
+def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
+    row = connection.execute("SELECT id FROM containers WHERE name = ?", (name,)).fetchone()
+    if row:
+        raise AlreadyExists(
+            f'Conflict. The container name "/{name}" is already in use by container "{row[0]}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+
+
+def _taken(connection: sqlite3.Connection) -> Callable[[str], bool]:
+    return lambda name: _exists(connection, "containers", "name", name)
+
+
+def _exists(connection: sqlite3.Connection, table: str, column: str, value: str | int) -> bool:
+    query = f"SELECT 1 FROM {table} WHERE {column} = ?"
+    return connection.execute(query, (value,)).fetchone() is not None
+
+
+def _is_free(connection: sqlite3.Connection, slot: int) -> bool:
+    return slot in range(SLOTS) and not _exists(connection, "containers", "slot", slot)
+
+
+def _free_slot(connection: sqlite3.Connection) -> int:
+    slot = int(connection.execute(_LOWEST_FREE).fetchone()[0])
+    if slot >= SLOTS:
+        raise EngineError(f"all {SLOTS} ranges of user ids are taken; remove some containers")
+    return slot
+
+
+def _dumps(spec: RunSpec) -> str:
+    return json.dumps(codec.to_json(spec), separators=(",", ":"))

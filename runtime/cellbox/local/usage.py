@@ -1,0 +1,41 @@
+"""How much of the disk a store uses, and how much of that could be had back: ``system df``."""
+
+from __future__ import annotations
+
+import os
+
+from cellbox.local.containers import LocalContainers
+from cellbox.local.store import Store
+from cellbox.model.container import Status
+from cellbox.model.system import DiskUsage
+
+_ACTIVE = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
+
+
+def measure(store: Store, containers: LocalContainers) -> list[DiskUsage]:
+    """Images, containers and local volumes, in Docker's order; a shared layer counts once."""
+    return [_images(store), _containers(store, containers)]
+
+
+def _images(store: Store) -> DiskUsage:
+    images = store.state.images.all()
+    used = {image.id for image in images if store.state.images.users(image.id)}
+    sizes = {layer.diff_id: layer.size for image in images for layer in image.layers}
+    needed = {layer.diff_id for image in images if image.id in used for layer in image.layers}
+    free = sum(size for diff_id, size in sizes.items() if diff_id not in needed)
+    return DiskUsage("Images", len(images), len(used), sum(sizes.values()), free)
+
+
+def _containers(store: Store, containers: LocalContainers) -> DiskUsage:
+    found = containers.list(all=True)
+    sizes = {one.id: _size(store, containers, one.id) for one in found}
+    active = [one.id for one in found if one.status in _ACTIVE]
+    idle = sum(size for id, size in sizes.items() if id not in active)
+    return DiskUsage("Containers", len(found), len(active), sum(sizes.values()), idle)
+
+
+def _size(store: Store, containers: LocalContainers, id: str) -> int:
+    layer = containers.layer(id)
+    if not os.path.isdir(layer):
+        return 0
+    return int(store.launcher.work("usage", {"path": str(layer)})["size"])
