@@ -26,9 +26,9 @@ from cellbox.containers.client import ProcessStream, Shim, stream_pair
 from cellbox.containers.messages import Bundle, ExitRecord, RunState
 from cellbox.engine import Filters, Stream
 from cellbox.errors import InvalidArgument, NotFound, WrongState
+from cellbox.images.host import HOST_LABEL
 from cellbox.linux import capabilities, cgroups, seccomp
 from cellbox.linux import process as processes
-from cellbox.images.host import HOST_LABEL
 from cellbox.linux.mounts import Mount
 from cellbox.local import container_filters
 from cellbox.local.records import ContainerRecord

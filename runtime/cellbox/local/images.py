@@ -17,11 +17,10 @@ from cellbox.engine import Filters, Watch
 from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported
 from cellbox.images import archive, config, encode
 from cellbox.images.changes import apply_changes
-from cellbox.images.content import digest_of
-from cellbox.images.snapshots import Staged
+from cellbox.images.compression import Input, decompress
+from cellbox.images.content import ContentStore
+from cellbox.images.snapshots import LayerStore, Staged
 from cellbox.local.containers import LocalContainers
-from cellbox.local.lease import Hold, Lease
-from cellbox.local.pipes import reading
 from cellbox.local.store import HOST_NAMES, Store, labels_match
 from cellbox.model import reference
 from cellbox.model.container import RunSpec, Status
@@ -32,11 +31,9 @@ from cellbox.model.image import (
     Image,
     ImageConfig,
     Layer,
-    Progress,
     Removed,
 )
 from cellbox.registry import transfer
-from cellbox.registry.client import Client
 
 
 class LocalImages:
@@ -141,38 +138,22 @@ class LocalImages:
         if ref in HOST_NAMES:
             return self.get(ref)
         store, name = self._store, reference.parse(ref)
-        wanted = config.parse_platform(platform) if platform else None
-        staged: builtins.list[Staged] = []
-
-        def unpack(diff_id: str, media_type: str, fd: int) -> Layer:
-            one = store.layers.apply(diff_id, media_type, fd)
-            staged.append(one)
-            return Layer(diff_id, one.facts.size)
-
-        client = Client()
-        try:
-            purpose = f"pull {name.familiar}"
-            with store.state.leases.take(purpose) as lease, store.told(purpose):
-                pulled = transfer.pull(
-                    name,
-                    client=client,
-                    store=store.content,
-                    unpack=unpack,
-                    have_layer=lambda diff_id: _held(lease, store, diff_id),
-                    platform=wanted,
-                    watch=watch,
-                    current=self._current(name.familiar),
-                )
-                store.layers.commit(staged)
-                image = self._add_pulled(pulled)
-        except BaseException:
-            store.layers.discard([one for one in staged if one.lock >= 0])
-            raise
-        finally:
-            client.close()
+        purpose = f"pull {name.familiar}"
+        with store.leased(purpose) as (content, layers):
+            pulled = transfer.pull(
+                name,
+                client=store.registries,
+                store=content,
+                unpack=layers.apply,
+                have_layer=layers.has,
+                discard=lambda staged: layers.discard([staged]),
+                platform=config.parse_platform(platform) if platform else None,
+                watch=watch,
+                current=self._current(name.familiar),
+            )
+            layers.commit([staged for _, _, staged in pulled.layers if staged is not None])
+            image = self._add_pulled(pulled)
         store.emit("image", "pull", name.familiar, name=name.familiar)
-        if watch:
-            watch(Progress("", pulled.status))
         return image
 
     def _current(self, familiar: str) -> str:
@@ -196,36 +177,25 @@ class LocalImages:
     def save(self, refs: Sequence[str], out: BinaryIO, *, format: str = "docker") -> None:
         if format not in ("docker", "oci"):
             raise InvalidArgument(f"{format!r} is no format of an archive: use docker or oci")
-        with self._store.state.leases.take("save") as lease:
-            saved = [self._saved(ref, lease) for ref in refs]
-            archive.save(saved, self._store.content, out)
+        with self._store.leased("save") as (content, layers):
+            saved = [self._saved(ref, content, layers) for ref in refs]
+            archive.save(saved, content, out)
         for ref in refs:
             self._store.emit("image", "save", ref, name=ref)
 
-    def _saved(self, ref: str, lease: Lease) -> archive.Saved:
+    def _saved(self, ref: str, content: ContentStore, layers: LayerStore) -> archive.Saved:
         image = self.get(ref)
         if self._containers.is_host(image):
             raise NotSupported("the image host is this machine itself and cannot be saved")
-        lease.hold(Hold.IMAGE, image.id)
-        blobs = tuple(self._blob(layer, lease) for layer in image.layers)
+        blobs = tuple(_blob(layer, content, layers) for layer in image.layers)
         named = [tag for tag in image.tags if _is_id(ref, image) or tag == _familiar(ref)]
         names = tuple((str(reference.parse(tag)), tag) for tag in named)
-        return archive.Saved(self._store.content.read(image.id, config.CONFIG_LIMIT), blobs, names)
-
-    def _blob(self, layer: Layer, lease: Lease) -> Descriptor:
-        """The layer as a blob, made now where none is kept."""
-        if layer.blob is not None and self._store.content.has(layer.blob.digest):
-            lease.hold(Hold.BLOB, layer.blob.digest)
-            return layer.blob
-        made = encode.encode(self._store.layers, self._store.content, layer.diff_id, "none")
-        lease.hold(Hold.BLOB, made.digest)
-        return made
+        return archive.Saved(content.read(image.id, config.CONFIG_LIMIT), blobs, names)
 
     def load(self, source: BinaryIO, *, watch: Watch | None = None) -> builtins.list[Image]:
         store, images = self._store, []
-        with store.state.leases.take("load") as lease, store.told("load"):
-            for loaded in archive.load(source, store.content, store.layers, watch=watch):
-                lease.hold(Hold.LAYER, *(layer.diff_id for layer in loaded.layers))
+        with store.leased("load") as (content, layers):
+            for loaded in archive.load(source, content, layers, watch=watch):
                 tags = tuple(dict.fromkeys(_familiar(name) for name in loaded.names))
                 image = _image(loaded.id, loaded.config, loaded.layers, tags=tags)
                 images.append(store.state.images.add(image))
@@ -246,10 +216,11 @@ class LocalImages:
         made = apply_changes(ImageConfig(), changes)
         tags = (_tag(name),) if name else ()
         store = self._store
-        with store.state.leases.take("import") as lease, store.told("import"):
-            with reading(source) as fd:
-                staged = store.layers.apply("", OCI_LAYER, fd)
-            layer = self._keep(staged, lease)
+        with store.leased("import") as (content, layers):
+            blob = _store_tar(source, content)
+            with content.open(blob.digest) as file:
+                staged = layers.apply(blob.digest, OCI_LAYER, file.fileno())
+            layer = dataclasses.replace(_keep(staged, layers), blob=blob)
             entry = HistoryEntry(time.time(), comment=message or "Imported from -", size=layer.size)
             parsed = config.ParsedConfig(
                 config=made,
@@ -259,7 +230,7 @@ class LocalImages:
                 created=entry.created,
                 comment=entry.comment,
             )
-            image = self._add_made(parsed, (layer,), tags)
+            image = self._add_made(content, parsed, (layer,), tags)
         store.emit("image", "import", image.id, name=name or image.id)
         return image
 
@@ -285,66 +256,81 @@ class LocalImages:
         asked = _as_run(base.config, containers.get(record.id).spec)
         made = apply_changes(asked, changes)
         paused = pause and containers.get(record.id).status is Status.RUNNING
-        with store.state.leases.take("commit") as lease, store.told("commit"):
-            lease.hold(Hold.IMAGE, base.id)
+        with store.leased("commit") as (content, layers):
             if paused:
                 containers.pause(record.id)
             try:
-                layer = self._keep(self._packed(base, record.id), lease)
+                layer = _keep(self._packed(base, record.id, layers), layers)
             finally:
                 if paused:
                     containers.unpause(record.id)
-            image = self._add_committed(base, layer, made, tags, message, author, record.command)
+            parsed = config.parse_config(content.read(base.id, config.CONFIG_LIMIT))
+            parsed = _with_step(parsed, layer, made, " ".join(record.command), message, author)
+            image = self._add_made(content, parsed, (*base.layers, layer), tags, parent=base.id)
         store.emit("container", "commit", record.id, imageID=image.id, name=record.name)
         return image
 
-    def _packed(self, base: Image, id: str) -> Staged:
-        snapshotter, layers = self._store.snapshotter, self._store.layers
+    def _packed(self, base: Image, id: str, layers: LayerStore) -> Staged:
+        snapshotter = self._store.snapshotter
         lowers = [layers.path(layer.diff_id) for layer in reversed(base.layers)]
         upper = self._containers.layer(id) / snapshotter.upper
         return layers.from_upper(upper, lowers=lowers if snapshotter.copies else ())
 
-    def _add_committed(
-        self,
-        base: Image,
-        layer: Layer,
-        made: ImageConfig,
-        tags: tuple[str, ...],
-        message: str,
-        author: str,
-        command: Sequence[str],
-    ) -> Image:
-        parsed = config.parse_config(self._store.content.read(base.id, config.CONFIG_LIMIT))
-        entry = HistoryEntry(time.time(), " ".join(command), message, size=layer.size)
-        parsed = dataclasses.replace(
-            parsed,
-            config=made,
-            diff_ids=(*parsed.diff_ids, layer.diff_id),
-            history=(*parsed.history, entry),
-            created=entry.created,
-            author=author,
-            comment=message,
-        )
-        return self._add_made(parsed, (*base.layers, layer), tags, parent=base.id)
-
-    def _keep(self, staged: Staged, lease: Lease) -> Layer:
-        lease.hold(Hold.LAYER, staged.facts.diff_id)
-        self._store.layers.commit([staged])
-        return Layer(staged.facts.diff_id, staged.facts.size)
-
     def _add_made(
         self,
+        content: ContentStore,
         parsed: config.ParsedConfig,
         layers: tuple[Layer, ...],
         tags: tuple[str, ...],
         parent: str = "",
     ) -> Image:
-        data = config.write_config(parsed)
-        with self._store.state.leases.take("config") as lease:
-            lease.hold(Hold.BLOB, digest_of(data))
-            id = self._store.content.put(data)
-            image = _image(id, parsed, layers, tags=tags)
-            return self._store.state.images.add(dataclasses.replace(image, parent=parent))
+        id = content.put(config.write_config(parsed))
+        image = _image(id, parsed, layers, tags=tags)
+        return self._store.state.images.add(dataclasses.replace(image, parent=parent))
+
+
+def _blob(layer: Layer, content: ContentStore, layers: LayerStore) -> Descriptor:
+    """The layer as a blob, made now where none is kept."""
+    if layer.blob is not None and content.has(layer.blob.digest):
+        return layer.blob
+    return encode.encode(layers, content, layer.diff_id, "none")
+
+
+def _store_tar(source: BinaryIO, content: ContentStore) -> Descriptor:
+    """The uncompressed tar of ``source`` as a blob: our own would not be the same bytes, and so
+    another layer."""
+    with content.writer() as writer:
+        for block in decompress(Input(source.read)):
+            writer.write(block)
+        digest, size = writer.commit()
+    return Descriptor(OCI_LAYER, digest, size)
+
+
+def _keep(staged: Staged, layers: LayerStore) -> Layer:
+    layers.has(staged.facts.diff_id)  # held before it can be seen
+    layers.commit([staged])
+    return Layer(staged.facts.diff_id, staged.facts.size)
+
+
+def _with_step(
+    parsed: config.ParsedConfig,
+    layer: Layer,
+    made: ImageConfig,
+    command: str,
+    message: str,
+    author: str,
+) -> config.ParsedConfig:
+    """The config of an image with one more layer."""
+    entry = HistoryEntry(time.time(), command, message, size=layer.size)
+    return dataclasses.replace(
+        parsed,
+        config=made,
+        diff_ids=(*parsed.diff_ids, layer.diff_id),
+        history=(*parsed.history, entry),
+        created=entry.created,
+        author=author,
+        comment=message,
+    )
 
 
 def _image(
@@ -377,11 +363,6 @@ def _sized(history: Sequence[HistoryEntry], layers: Sequence[Layer]) -> builtins
         entry if entry.empty_layer else dataclasses.replace(entry, size=next(sizes, 0))
         for entry in history
     ]
-
-
-def _held(lease: Lease, store: Store, diff_id: str) -> bool:
-    lease.hold(Hold.LAYER, diff_id)
-    return store.layers.has(diff_id)
 
 
 def _as_run(image: ImageConfig, spec: RunSpec) -> ImageConfig:

@@ -16,12 +16,15 @@ from cellbox.images.host import HostImage
 from cellbox.images.snapshots import LayerStore, Snapshotter
 from cellbox.local import gc
 from cellbox.local.events import EventLog
+from cellbox.local.leased import LeasedContent, LeasedLayers
 from cellbox.local.places import make_private
 from cellbox.local.state import State
 from cellbox.model.event import Event
 from cellbox.model.image import Image
 from cellbox.model.plugin import PluginKind
-from cellbox.plugins import REGISTRY
+from cellbox.plugins import REGISTRY, CredentialHelper
+from cellbox.registry.client import Client
+from cellbox.registry.credentials import Credentials
 
 HOST_NAMES = frozenset({"host", "host:latest"})
 SNAPSHOTTERS = ("overlay", "copying")
@@ -48,6 +51,11 @@ class Store:
     def layers(self) -> LayerStore:
         """Unpacked layers by diff id."""
         return LayerStore(self.root, self.launcher.work)
+
+    @cached_property
+    def registries(self) -> Client:
+        """The registries that this user can reach; keeps tokens and connections."""
+        return Client(credential=Credentials.of_user(helpers=_helpers()).get)
 
     @cached_property
     def host(self) -> HostImage:
@@ -100,6 +108,16 @@ class Store:
         )
 
     @contextmanager
+    def leased(self, what: str) -> Iterator[tuple[LeasedContent, LeasedLayers]]:
+        """Content and layers for a verb that brings something: what it looks for stays until it is
+        done. Errors as :meth:`told`."""
+        with self.state.leases.take(what) as lease, self.told(what):
+            yield (
+                LeasedContent(self.root, lease),
+                LeasedLayers(self.root, self.launcher.work, lease),
+            )
+
+    @contextmanager
     def told(self, what: str) -> Iterator[None]:
         """Turn an OSError of the machine into an error of the engine."""
         try:
@@ -110,6 +128,12 @@ class Store:
             raise PermissionDenied(f"{what}: {error}") from error
         except OSError as error:
             raise EngineError(f"{what}: {error}") from error
+
+
+def _helpers() -> dict[str, CredentialHelper]:
+    """The credential helpers that plugins bring, by name."""
+    kind = PluginKind.CREDENTIALS
+    return {name: REGISTRY.load(kind, name) for name in REGISTRY.names(kind)}
 
 
 def labels_match(labels: Any, wanted: str) -> bool:
