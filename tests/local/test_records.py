@@ -18,7 +18,7 @@ def records(tmp_path):
 @pytest.fixture
 def container():
     spec = RunSpec("ubuntu", labels={"a": "b"}, limits=Limits(pids=5))
-    return ContainerRecord("c" * 64, "web", "sha256:" + "a" * 64, spec, ("ls",), 1.5, 3, True)
+    return ContainerRecord("c" * 64, "web", "sha256:" + "a" * 64, spec, ("ls",), 1.5, True)
 
 
 def test_records_come_back_as_they_were(records, container, make_image):

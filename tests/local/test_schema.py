@@ -83,13 +83,10 @@ def test_removing_an_image_removes_its_names_and_layers_and_nothing_else(connect
     assert connection.execute("SELECT image_id FROM tags").fetchall() == [("two",)]
 
 
-@pytest.mark.parametrize("column", ["name", "slot"])
-def test_name_and_slot_are_unique(connection, column):
+def test_a_name_is_unique(connection):
     schema.apply(connection)
-    insert = "INSERT INTO containers VALUES (?, ?, 'image', ?, 1, 0, '{}', '[]')"
-    connection.execute(insert, ("a", "web", 0))
+    insert = "INSERT INTO containers VALUES (?, ?, 'image', 1, 0, '{}', '[]')"
+    connection.execute(insert, ("a", "web"))
 
-    with pytest.raises(sqlite3.IntegrityError, match=f"containers.{column}"):
-        connection.execute(
-            insert, ("b", "web" if column == "name" else "db", int(column == "name"))
-        )
+    with pytest.raises(sqlite3.IntegrityError, match="containers.name"):
+        connection.execute(insert, ("b", "web"))

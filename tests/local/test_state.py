@@ -1,4 +1,4 @@
-"""Images and containers of a store: names, ids, slots, and several processes at once."""
+"""Images and containers of a store: names, ids, and several processes at once."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import pytest
 from cellbox.errors import AlreadyExists, InUse, InvalidArgument, InvalidReference, NotFound
 from cellbox.local.lease import Hold
 from cellbox.local.state import State
-from cellbox.local.state_containers import ids_of
 from cellbox.model.container import Limits, RunSpec
 from cellbox.model.image import Descriptor, Removed
 
@@ -137,7 +136,7 @@ def test_a_container_comes_back_as_it_was_added(state, make_image, add_container
     state.images.add(make_image(1))
     record = add_container(state, 7, "/web")
 
-    assert (record.name, record.slot, record.removing) == ("web", 0, False)
+    assert (record.name, record.removing) == ("web", False)
     for ref in ("web", "/web", record.id, record.id[:62]):
         assert state.containers.get(ref) == record
     assert (tmp_path / "containers" / record.id / "container.json").exists()
@@ -172,22 +171,6 @@ def test_without_its_image_nothing_is_added(state, add_container, tmp_path):
     with pytest.raises(NotFound, match="No such image: ubuntu"):
         add_container(state, 1)
     assert not (tmp_path / "containers").exists()
-
-
-def test_the_lowest_free_slot_is_taken(state, make_image, add_container):
-    state.images.add(make_image(1))
-    made = [add_container(state, number) for number in range(4)]
-    assert [record.slot for record in made] == [0, 1, 2, 3]
-
-    state.containers.delete(made[0].id)
-    state.containers.delete(made[2].id)
-    assert [add_container(state, number).slot for number in range(10, 13)] == [0, 2, 4]
-
-
-def test_slots_do_not_share_ids():
-    assert ids_of(0) == range(0x20000000, 0x20010000)
-    assert ids_of(1).start == ids_of(0).stop
-    assert ids_of(16383).stop <= 2**31
 
 
 def test_rename_update_and_removing(state, make_image, add_container):
@@ -248,9 +231,7 @@ print(won)
 """
 
 
-def test_processes_that_create_at_once_share_no_name_and_no_slot(
-    state, make_image, python, tmp_path
-):
+def test_processes_that_create_at_once_share_no_name(state, make_image, python, tmp_path):
     image = state.images.add(make_image(1))
     processes = [python(CREATE, tmp_path, image.id, 1000 * number) for number in range(4)]
 
@@ -260,8 +241,7 @@ def test_processes_that_create_at_once_share_no_name_and_no_slot(
     won = [int(process.communicate()[0]) for process in processes]
 
     assert sum(won) == 25
-    slots = sorted(record.slot for record in state.containers.all())
-    assert slots == list(range(4 * 25 + 25))
+    assert len({record.name for record in state.containers.all()}) == 4 * 25 + 25
 
 
 ADD = """
@@ -283,7 +263,7 @@ def test_a_process_killed_before_its_commit_leaves_the_name_free(
     assert killed.wait() == -signal.SIGKILL
 
     assert state.containers.all() == []
-    assert add_container(state, 1, "web").slot == 0
+    assert add_container(state, 1, "web").name == "web"
 
 
 # --- what survives -------------------------------------------------------------------------------
@@ -319,24 +299,7 @@ def test_a_lost_database_is_made_again_from_the_records(tmp_path, make_image, ad
     state.close()
 
 
-@pytest.mark.parametrize("slot", [-1, 16384, 1e99])
-def test_a_record_with_a_slot_that_cannot_be_gets_another_one(
-    tmp_path, make_image, add_container, slot
-):
-    state = State(tmp_path)
-    state.images.add(make_image(1))
-    add_container(state, 1, "web")
-    state.close()
-    record = tmp_path / "containers" / f"{1:064x}" / "container.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "slot": slot}))
-    (tmp_path / "state.db").unlink()
-
-    state = State(tmp_path)
-    assert state.containers.get("web").slot == 0
-    state.close()
-
-
-def test_records_that_claim_one_name_and_slot_are_both_kept(tmp_path, make_image, add_container):
+def test_records_that_claim_one_name_are_both_kept(tmp_path, make_image, add_container):
     state = State(tmp_path)
     state.images.add(make_image(1))
     add_container(state, 1, "web")
@@ -350,8 +313,7 @@ def test_records_that_claim_one_name_and_slot_are_both_kept(tmp_path, make_image
 
     state = State(tmp_path)
     assert state.containers.get("web").id == f"{1:064x}"
-    other = state.containers.get(f"{2:064x}")
-    assert (other.name, other.slot) == ("0" * 12, 1)
+    assert state.containers.get(f"{2:064x}").name == "0" * 12
     state.close()
 
 
@@ -368,8 +330,8 @@ NONSENSE = [
     '"size":1}}',
     '{"image":{"id":"sha256:a","tags":[],"digests":[],"layers":[{"diff_id":null,"size":1}],"config":{},'
     '"platform":{},"size":1}}',
-    '{"id":"a","name":[],"image_id":"c","spec":{"image":"d"},"command":[],"created":1,"slot":1}',
-    '{"id":"b","name":"b","image_id":"c","spec":{"image":"d"},"command":[],"created":1,"slot":1}',
+    '{"id":"a","name":[],"image_id":"c","spec":{"image":"d"},"command":[],"created":1}',
+    '{"id":"b","name":"b","image_id":"c","spec":{"image":"d"},"command":[],"created":1}',
 ]
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,10 @@ class Launcher:
         return self._work(request, fds)
 
     def _work(self, request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
-        with self._request(request, fds) as connection:
-            result: dict[str, Any] = _receive(connection)["result"]
-            return result
+        connection, reply = self._request(request, fds)
+        connection.close()
+        result: dict[str, Any] = reply["result"]
+        return result
 
     def start(
         self, directory: Path, *, owned: bool, streams: Sequence[tuple[socket.socket, bool]]
@@ -76,12 +79,7 @@ class Launcher:
             "attach": [{"stdin": stdin} for _, stdin in streams],
         }
         fds = [end.fileno() for end, _ in streams]
-        connection = self._request(request, fds, launcher.START_SOCKET)
-        try:
-            reply = _receive(connection)
-        except BaseException:
-            connection.close()
-            raise
+        connection, reply = self._request(request, fds, launcher.START_SOCKET)
         if "failure" in reply:
             connection.close()
             raise start_error(from_json(Failure, reply["failure"]))
@@ -93,26 +91,41 @@ class Launcher:
     def ensure(self) -> None:
         """Start the launcher if it does not run. Raises NotSupported where this machine forbids
         it."""
-        with self._request({"op": "ping"}, ()) as connection:
-            _receive(connection)
+        self._request({"op": "ping"}, ())[0].close()
 
     def _request(
         self, request: Mapping[str, Any], fds: Sequence[int], name: str = launcher.SOCKET
-    ) -> socket.socket:
+    ) -> tuple[socket.socket, dict[str, Any]]:
+        """Ask, starting the launcher where there is none: (the connection, the answer)."""
         for attempt in range(_CONNECT_TRIES):
             try:
-                return _ask(self._run / name, request, fds)
+                connection = _ask(self._run / name, request, fds)
             except (FileNotFoundError, ConnectionError):
                 if attempt:
                     time.sleep(0.02 * attempt)  # another process is just starting or ending one
                 self._spawn()
+                continue
+            try:
+                return connection, _receive(connection)
+            except ConnectionResetError:  # a launcher that was ending: it has not read the request
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
         raise Unavailable(f"the launcher in {self._run} does not answer; see launcher.log there")
 
     def _spawn(self) -> None:
         """Start a launcher in a session of its own, and wait until it listens."""
         folders = {str(Path(module.__file__ or "").parent.parent): None for module in _NEEDED}
         text = launcher.bootstrap("enter")
-        words = [sys.executable, *launcher.FLAGS, text, str(self._run), ":".join(folders), str(self._root)]
+        words = [
+            sys.executable,
+            *launcher.FLAGS,
+            text,
+            str(self._run),
+            ":".join(folders),
+            str(self._root),
+        ]
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -127,12 +140,13 @@ class Launcher:
         answer = os.read(process.stdout.fileno(), 65536) if ready else b""
         reply = json.loads(answer) if answer else {}
         if not reply.get("ready"):
-            process.kill()
-            said = process.stderr.read().decode("utf-8", "replace").strip()
-            raise _not_started(reply, said)
-        process.stdout.close()
-        process.stderr.close()
-        process.returncode = 0  # it lives on; nobody is to wait for it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its session is its own
+        with process.stdout, process.stderr:
+            said = "" if reply.get("ready") else process.stderr.read().decode("utf-8", "replace")
+        process.wait()  # not for the launcher, but for who started it (``launcher.enter``)
+        if not reply.get("ready"):
+            raise _not_started(reply, said.strip())
 
 
 def _not_started(reply: Mapping[str, Any], said: str) -> Exception:

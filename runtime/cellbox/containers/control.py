@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_REQUEST = 131072
 MAX_FDS = 16
+PATIENCE = 2.0
+"""Seconds that one who has connected has for sending his request; nobody else is heard meanwhile."""
 
 
 def listen(run_directory: str) -> socket.socket:
@@ -57,7 +59,7 @@ def listen(run_directory: str) -> socket.socket:
 
 
 def reply(connection: socket.socket, answer: Mapping[str, Any], *, keep: bool = False) -> None:
-    """Answer and hang up, unless ``keep``; a client who is gone is no error."""
+    """Answer and hang up, unless ``keep``; a client who is gone, or reads nothing, is no error."""
     try:
         connection.send(json.dumps(answer).encode())
     except OSError:
@@ -87,8 +89,15 @@ def handle(shim: Shim, connection: socket.socket) -> None:
         reply(connection, answer)
 
 
+def _stream(fds: list[int]) -> socket.socket:
+    """The stream that came with a request. Raises OSError for what is no socket."""
+    end = socket.socket(fileno=fds[0])
+    del fds[0]  # it is the socket's from here on
+    return end
+
+
 def _attach(shim: Shim, request: Any, fds: list[int], _: socket.socket) -> dict[str, Any]:
-    client = Client(socket.socket(fileno=fds.pop(0)), bool(request["stdin"]))
+    client = Client(_stream(fds), bool(request["stdin"]))
     client.socket.setblocking(False)
     if request.get("logs"):
         shim.replay(client)
@@ -105,7 +114,7 @@ def _exec(shim: Shim, request: Any, fds: list[int], _: socket.socket) -> dict[st
     if shim.state.paused:
         raise WrongState(f"Container {shim.name} is paused, unpause the container before exec")
     process = from_json(Process, request["process"])
-    client = Client(socket.socket(fileno=fds.pop(0)), process.stdin or process.tty) if fds else None
+    client = Client(_stream(fds), process.stdin or process.tty) if fds else None
     shim.start_exec(process, client)
     return {}
 

@@ -28,7 +28,8 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from typing import NoReturn
+from dataclasses import replace
+from typing import Any, NoReturn
 
 from cellbox.containers import console, users
 from cellbox.containers.messages import (
@@ -58,6 +59,7 @@ _LINKS = {
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CAP_KILL = 1 << 5
 _STAND_IN = "kernel"
+_DETAIL = 2000
 MAX_FDS = 253
 
 
@@ -65,8 +67,9 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
     """Be the first process of a container: orders come on ``feed``, ``channel`` leads to the shim.
     Never returns."""
     try:
-        if feed.recv(16) != b"mapped":
-            os._exit(125)
+        first = feed.recv(65536)
+        if first != b"mapped":
+            _read_order(first)
         with step("namespaces"):
             _enter_namespaces(prepared.namespaces)
             scratch = mounts.make_scratch()
@@ -95,17 +98,20 @@ def rehearse() -> None:
 
 
 def report(channel: socket.socket, failure: Failure) -> None:
-    """Tell the shim why this process will not become the program."""
-    channel.send(json.dumps({"failure": to_json(failure)}).encode())
+    """Tell the shim why this process will not become the program. ``detail`` may hold what an image
+    or a user wrote, so it is cut to what fits a packet."""
+    failure = replace(failure, detail=failure.detail[:_DETAIL])
+    try:
+        channel.send(json.dumps({"failure": to_json(failure)}).encode())
+    except OSError:
+        pass  # the shim is gone
 
 
 def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
     """What to run, the compiled seccomp filter, and the sources of its mounts."""
-    data, fds, _, _ = socket.recv_fds(feed, 64, MAX_FDS)
+    data, fds, _, _ = socket.recv_fds(feed, 65536, MAX_FDS)
     feed.close()
-    if not data:
-        os._exit(125)  # nobody needs this process any more
-    order = json.loads(data)
+    order = _read_order(data)
     received = iter(fds)
     bundle = from_json(Bundle, json.loads(_read_all(next(received))))
     program = _read_all(next(received)) if order["program"] else b""
@@ -115,6 +121,15 @@ def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
             os.dup2(fd, number)
             os.close(fd)
     return bundle, program, received
+
+
+def _read_order(data: bytes) -> dict[str, Any]:
+    if not data:
+        raise Failed(Failure("start", errno.ESRCH, "the launcher has ended"))
+    order: dict[str, Any] = json.loads(data)
+    if "failure" in order:
+        raise Failed(from_json(Failure, order["failure"]))
+    return order
 
 
 def read_program(path: str) -> bytes:
@@ -295,7 +310,8 @@ def _run_program(bundle: Bundle, program: bytes, keep: int) -> None:
         if bundle.process.tty:
             os.tcsetpgrp(0, os.getpid())
         become(bundle.process, program, keep)
-    os.close(keep)
+    # Or the sockets of a dead launcher would seem alive for as long as this container.
+    syscalls.close_range(3)
     syscalls.capset(_CAP_KILL, _CAP_KILL, 0)
     _reap(child)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -70,11 +71,22 @@ def lines(
 
     ``tail`` starts at the last so many lines (0: at the end). Without ``follow`` it ends with the
     last line there is. With it, it goes on until ``ended`` says true and all that was written
-    before is read. A file that is not there is an empty one, which may come.
+    before is read. A file that is not there is an empty one, which may come. Where it starts is
+    settled by this call, whenever the first line is asked for.
     """
     chain = _open_chain(path)
+    _seek_tail(chain, tail)
+    return _lines(path, chain, follow, ended, wait)
+
+
+def _lines(
+    path: str,
+    chain: list[_File],
+    follow: bool,
+    ended: Callable[[], bool],
+    wait: Callable[[float], None],
+) -> Iterator[bytes]:
     try:
-        _seek_tail(chain, tail)
         while True:
             last = not follow or ended()
             for file in chain:
@@ -99,7 +111,8 @@ class _File:
     """One open file of a chain; iterating gives the complete lines that were not read yet."""
 
     def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._file = io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        self.fd = self._file.fileno()
         self.inode = os.fstat(self.fd).st_ino
         self.offset = 0
         self._rest = b""
@@ -111,6 +124,10 @@ class _File:
             yield from whole
             if len(self._rest) > MAX_LINE:
                 self._rest = b""
+
+    def close(self) -> None:
+        """Let go of it; the last reference's end would do so too."""
+        self._file.close()
 
     def seek_tail(self, count: int) -> int:
         """Go to the last ``count`` lines; how many there are of them."""
@@ -198,4 +215,4 @@ def _seek_tail(chain: list[_File], tail: int | None) -> None:
 
 def _close(chain: list[_File]) -> None:
     for file in chain:
-        os.close(file.fd)
+        file.close()

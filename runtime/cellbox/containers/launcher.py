@@ -25,9 +25,9 @@ import signal
 import socket
 import sys
 
-from cellbox.containers import control, init, shim, worker
+from cellbox.containers import control, init, shim, starter, worker
 from cellbox.containers.messages import ExitRecord, Failure, Preparation, RunState
-from cellbox.linux import namespaces, syscalls
+from cellbox.linux import cgroups, namespaces, syscalls
 from cellbox.model.codec import from_json, to_json
 
 PROTOCOL = 1
@@ -46,6 +46,8 @@ def enter(run_directory: str, source: str, store: str) -> None:
     except OSError as error:
         os.write(1, json.dumps({"error": worker.describe(error)}).encode())
         sys.exit(1)
+    if os.fork():  # the engine that asked is not to find a child of its own in us
+        os._exit(0)
     words = [sys.executable, *FLAGS, bootstrap("main"), run_directory, source, store]
     os.execv(os.path.realpath(sys.executable), words)
 
@@ -69,8 +71,9 @@ def main(run_directory: str, source: str, store: str) -> None:
     """Second step: serve requests until idle. Standard output tells the starter that we listen."""
     lock = os.open(os.path.join(run_directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # another one was faster
+        # Of this process alone (fcntl(2)): one of flock(2) would live on in every shim.
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another one was faster
         os.write(1, b'{"ready": true}')
         return
     os.chdir(run_directory)
@@ -96,6 +99,7 @@ def main(run_directory: str, source: str, store: str) -> None:
 def _warm() -> None:
     """Use everything once before the first fork, so that every child finds it worked out."""
     init.rehearse()
+    cgroups.layout()
     for fact in (RunState(1, 1, health="a"), ExitRecord(1, 1.0, 1.0), Failure("a", 1, "b")):
         from_json(type(fact), json.loads(json.dumps(to_json(fact))))
 
@@ -124,6 +128,7 @@ class Launcher:
     """The two sockets, and the shim in reserve that listens on the second."""
 
     def __init__(self) -> None:
+        self.starter = self._fork_starter()
         self.work = _listen(SOCKET)
         self.starts = _listen(START_SOCKET)
         self.starts.setblocking(False)
@@ -131,30 +136,44 @@ class Launcher:
         self.deaths = 0
         self._fill()
 
+    def _fork_starter(self) -> socket.socket:
+        ours, theirs = starter.pair()
+        if os.fork() == 0:
+            ours.close()
+            starter.serve(theirs)
+        theirs.close()
+        return ours
+
     def _fill(self) -> None:
         """Fork the next shim in reserve; it does the rest by itself."""
-        self.reserve, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.reserve, theirs = starter.pair()
         self.taken = False
+        mine, starters = starter.pair()
+        socket.send_fds(self.starter, [b"shim"], [starters.fileno()])
+        starters.close()
         if os.fork():
             theirs.close()
+            mine.close()
             return
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.work.close()
-        self.reserve.close()
+        for end in (self.work, self.reserve, self.starter):
+            end.close()
         run = os.getcwd()
         os.chdir(SCRATCH)
-        shim.reserve(self.starts, theirs, run, self.prepared)
+        shim.reserve(self.starts, theirs, mine, run, self.prepared)
 
     def serve(self) -> None:
         """Answer requests until nobody has asked for anything for a while."""
         while self.deaths < _MOST_DEATHS:
             poll = select.poll()
-            poll.register(self.work, select.POLLIN)
-            poll.register(self.reserve, select.POLLIN)
+            for end in (self.work, self.reserve, self.starter):
+                poll.register(end, select.POLLIN)
             if self.taken:
                 poll.register(self.starts, select.POLLIN)
             ready = {fd for fd, _ in poll.poll(IDLE_SECONDS * 1000)}
             if not ready:
+                return
+            if self.starter.fileno() in ready and not self._prepare():
                 return
             if self.reserve.fileno() in ready:
                 self._hear()
@@ -163,19 +182,26 @@ class Launcher:
             if self.work.fileno() in ready:
                 self._accept()
 
+    def _prepare(self) -> bool:
+        """A start was ordered: the next one may well want the same. False when the starter is
+        gone."""
+        said = self.starter.recv(control.MAX_REQUEST)
+        if not said:
+            return False
+        wanted = from_json(Preparation, json.loads(said))
+        if not any(name.isdecimal() for name in vars(wanted.namespaces).values()):
+            self.prepared = wanted
+        return True
+
     def _hear(self) -> None:
-        """The shim in reserve was taken, tells what to prepare for the next, or is gone. The next
-        one is forked only then, so as not to compete with the start that goes on."""
-        said = self.reserve.recv(control.MAX_REQUEST)
-        if said == b"taken":
+        """The shim in reserve was taken, or it has started its container, or it is gone."""
+        if self.reserve.recv(16) == b"taken":
             self.taken = True
-        elif said:
-            wanted = from_json(Preparation, json.loads(said))
-            if not any(name.isdecimal() for name in vars(wanted.namespaces).values()):
-                self.prepared = wanted
-        else:
-            self.deaths = 0 if self.taken else self.deaths + 1
-            self._refill()
+            self.deaths = 0
+            return
+        if not self.taken:
+            self.deaths += 1
+        self._refill()
 
     def _refill(self) -> None:
         self.reserve.close()
@@ -185,11 +211,12 @@ class Launcher:
         connection, _ = self.work.accept()
         with connection:
             fds: list[int] = []
+            connection.settimeout(control.PATIENCE)
             try:
                 data, fds, _, _ = socket.recv_fds(connection, control.MAX_REQUEST, control.MAX_FDS)
                 if data:
                     self._answer(connection, json.loads(data), fds)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # whatever was sent, the others are to be served
                 worker.send(connection, {"error": worker.describe(error)})
             for fd in fds:
                 os.close(fd)
@@ -199,8 +226,12 @@ class Launcher:
     ) -> None:
         if request["op"] == "ping":
             worker.send(connection, {"pid": os.getpid(), "protocol": PROTOCOL})
-        elif os.fork() == 0:
+            return
+        # Now that there is work, every further worker finds the modules loaded.
+        from cellbox.images import jobs  # noqa: F401
+
+        if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self.work.close()
-            self.starts.close()
+            for end in (self.work, self.starts, self.reserve, self.starter):
+                end.close()
             worker.run(connection, request, fds)

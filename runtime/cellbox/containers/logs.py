@@ -70,6 +70,10 @@ class LogWriter:
             stamp = _stamp(time.time_ns() if now is None else now)
             self._keep([_entry(piece, stream, stamp) for piece in pieces])
 
+    def waiting(self) -> list[tuple[str, bytes]]:
+        """Output that waits for its newline, and that no reader can see yet: (stream, data)."""
+        return [(stream, rest) for stream, rest in self._partial.items() if rest]
+
     def close(self) -> None:
         """Write what still waits for a newline, and close the file. Repeating it does nothing."""
         for stream, rest in self._partial.items():

@@ -104,9 +104,8 @@ class Bundle:
     ``mounts`` are in the order in which they are made, the first one is the root. ``masked`` and
     ``read_only`` are paths inside. ``directory`` is the container's own on disk (``bundle.json``,
     ``exit.json``, ``container.log``), ``run_directory`` the one that a reboot empties
-    (``shim.sock``, ``state.json``). ``cgroup`` is the name of its group below the engine's, empty
-    for none. ``events`` is the path of the engine's event log, ``attributes`` what its events say
-    of the container.
+    (``shim.sock``, ``state.json``). ``events`` is the path of the engine's event log,
+    ``attributes`` what its events say of the container.
     """
 
     id: str
@@ -122,7 +121,6 @@ class Bundle:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     namespaces: Namespaces = Namespaces()
     id_map: tuple[IdMap, ...] = ()
-    cgroup: str = ""
     limits: Limits = Limits()
     init: bool = False
     auto_remove: bool = False
@@ -197,6 +195,14 @@ class ExitRecord:
     oom_killed: bool = False
     error: str = ""
     restarts: int = 0
+
+
+def group_name(shim: int) -> str:
+    """The name of the control group of a container whose shim has this pid.
+
+    Not the container's own name, since the group is made before it is known whose it will be.
+    """
+    return f"shim-{shim}"
 
 
 def packet(kind: Kind, payload: bytes = b"") -> bytes:

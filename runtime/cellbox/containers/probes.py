@@ -49,7 +49,12 @@ class Probes:
         self._output, self._began = b"", time.time()
         base = shim.bundle.process
         process: Process = replace(base, argv=self.monitor.command, tty=False, stdin=False)
-        self._probe = shim.start_exec(process, None, self._hear)
+        try:
+            self._probe = shim.start_exec(process, None, self._hear)
+        except OSError as error:  # out of processes or descriptors: not well, but not our end
+            self._output = str(error).encode()
+            self._conclude(_TIMED_OUT)
+            return
         self._probe.on_end = self._ended
         shim.later("probe-timeout", self.monitor.timeout, self._give_up)
 
@@ -65,6 +70,8 @@ class Probes:
         self._conclude(_TIMED_OUT)
 
     def _ended(self, probe: Task) -> None:
+        if self._shim.probes is not self:  # of an earlier run
+            return
         self._shim.deadlines.pop("probe-timeout", None)
         self._conclude(probe.exit_code or 0)
 
@@ -76,8 +83,6 @@ class Probes:
             "exit_code": code,
             "output": self._output.decode("utf-8", "replace"),
         }
-        if self._shim.probes is not self:
-            return
         if self.monitor.result(time.monotonic(), code, entry):
             self._shim.event(f"health_status: {self.monitor.status}")
         self._save()

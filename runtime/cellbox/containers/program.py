@@ -153,8 +153,9 @@ def _execute(argv: Sequence[str], environment: dict[bytes, bytes]) -> None:
     if "/" in name:
         candidates = [arguments[0]]
     else:
-        search = environment.get(b"PATH", b"").split(b":")
-        candidates = [(directory or b".") + b"/" + arguments[0] for directory in search]
+        search = environment.get(b"PATH", b"")
+        folders = search.split(b":") if search else []
+        candidates = [(folder or b".") + b"/" + arguments[0] for folder in folders]
     worst = errno.ENOENT
     for path in candidates:
         try:

@@ -22,14 +22,19 @@ BUNDLE, STATE, EXIT, HEALTH = "bundle.json", "state.json", "exit.json", "health.
 SOCKET = "shim.sock"
 
 
-def write(path: str, fact: object) -> None:
-    """Write ``fact`` as JSON; afterwards the old file or the new one is there, whatever happens."""
-    temporary = f"{path}.{os.getpid()}"
+def write(path: str, fact: object, *, durable: bool = False) -> None:
+    """Write ``fact`` as JSON; afterwards the old file or the new one is there, whatever happens.
+
+    ``durable``: it is on disk before it has its name. Raises OSError, with nothing left behind.
+    """
+    temporary = f"{path}.{os.urandom(6).hex()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    data = json.dumps(to_json(fact)).encode()
+    data = json.dumps(to_json(fact), separators=(",", ":")).encode()
     try:
         if os.write(fd, data) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        if durable:
+            os.fsync(fd)
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)
@@ -39,11 +44,11 @@ def write(path: str, fact: object) -> None:
 
 
 def read(kind: type[T], path: str) -> T | None:
-    """The fact in ``path``; None where there is no such file."""
+    """The fact in ``path``; None where there is no such file, or a power cut left it empty."""
     try:
         with open(path, encoding="utf-8") as file:
             return from_json(kind, json.load(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
 
 

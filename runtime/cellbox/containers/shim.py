@@ -20,12 +20,14 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, NoReturn
 
-from cellbox.containers import control, journal, probes, records, restart, starter
+from cellbox.containers import control, journal, probes, records, restart, starter, worker
 from cellbox.containers.logs import LogWriter, driver, open_log
 from cellbox.containers.messages import (
     Bundle,
@@ -35,10 +37,12 @@ from cellbox.containers.messages import (
     Preparation,
     Process,
     RunState,
+    group_name,
     packet,
     preparation,
 )
-from cellbox.containers.streams import Client
+from cellbox.containers.program import Failed, step
+from cellbox.containers.streams import Client, Streams
 from cellbox.containers.task import Task, Unborn, start_exec
 from cellbox.linux import cgroups, idmap, syscalls, trees
 from cellbox.linux import process as processes
@@ -52,7 +56,11 @@ _FLUSH_SECONDS = 10.0
 
 
 def reserve(
-    listener: socket.socket, launcher: socket.socket, run: str, prepared: Preparation
+    listener: socket.socket,
+    launcher: socket.socket,
+    starter_connection: socket.socket,
+    run: str,
+    prepared: Preparation,
 ) -> NoReturn:
     """Be a shim in reserve: have ``prepared`` made, wait for the first request on ``listener``,
     then be its container's shim. ``launcher`` is told when that happens, and its end is the end of
@@ -62,13 +70,21 @@ def reserve(
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.set_name("cellbox-shim")
         slot, _held = idmap.take_slot(run)
-        unborn = Unborn(prepared, slot, launcher)
+        unborn = Unborn(prepared, slot, starter_connection)
         arrived = _await_request(listener, launcher)
         if arrived is None:
             unborn.dismiss()
+            _remove_group()
             os._exit(0)
         request, fds, connection = arrived
-        code = Shim(request, fds, connection, unborn, slot).serve()
+        try:
+            shim = Shim(request, fds, connection, unborn, slot, launcher)
+        except Exception as error:  # no bundle, or a request that makes no sense
+            control.reply(connection, {"error": worker.describe(error)})
+            raise
+        code = shim.serve()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # to launcher.log; there is nobody else to tell
     finally:
         os._exit(code)
 
@@ -87,14 +103,21 @@ def _await_request(
             connection, _ = listener.accept()
         except BlockingIOError:  # another one in reserve was faster
             continue
-        data, fds, _, _ = socket.recv_fds(connection, control.MAX_REQUEST, control.MAX_FDS)
-        if not data:
+        connection.settimeout(control.PATIENCE)
+        try:
+            data, fds, _, _ = socket.recv_fds(connection, control.MAX_REQUEST, control.MAX_FDS)
+            request = json.loads(data) if data else None
+        except (OSError, ValueError):  # it says nothing, is gone, or talks nonsense
+            request = None
+        if not isinstance(request, dict):
             connection.close()
             continue
-        launcher.send(b"taken")
-        launcher.close()
+        try:
+            launcher.send(b"taken")
+        except OSError:
+            pass  # the launcher has just ended, which is no reason not to serve
         listener.close()
-        return json.loads(data), fds, connection
+        return request, fds, connection
 
 
 class Shim:
@@ -109,6 +132,7 @@ class Shim:
         connection: socket.socket,
         unborn: Unborn,
         slot: int,
+        launcher: socket.socket,
     ) -> None:
         self.directory: str = request["directory"]
         with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
@@ -116,6 +140,7 @@ class Shim:
         self.run_directory: str = self.facts["run_directory"]
         self.unborn: Unborn | None = unborn
         self.slot = slot
+        self.launcher = launcher
         self.starter: socket.socket | None = connection
         self.owner: socket.socket | None = connection if request.get("owned") else None
         self.newcomers = [
@@ -135,7 +160,7 @@ class Shim:
         self.started = time.time()
         self.state = RunState(shim=0, shim_start=0)
         self.record: ExitRecord | None = None
-        self.ended = False
+        self.ended = self.cleaned = False
         self.children: list[int] = []
 
     @cached_property
@@ -151,8 +176,7 @@ class Shim:
     @property
     def group(self) -> cgroups.Group | None:
         """The container's cgroup, if it has one."""
-        name = self.facts.get("cgroup", "")
-        return cgroups.existing(name) if name else None
+        return cgroups.existing(group_name(os.getpid()))
 
     # The loop ----------------------------------------------------------------------------------
 
@@ -162,6 +186,8 @@ class Shim:
         while not self.ended or self.tasks:
             self._turn()
             self._prune()
+            if self.ended:
+                self._clean_up()
         return 0
 
     def _turn(self) -> None:
@@ -173,8 +199,9 @@ class Shim:
             watched[fd][1]()
         now = time.monotonic()
         for name, (due, handler) in list(self.deadlines.items()):
-            if due <= now:
-                self.deadlines.pop(name, None)
+            # An earlier handler may have called this one off, or put another in its place.
+            if due <= now and self.deadlines.get(name) == (due, handler):
+                del self.deadlines[name]
                 handler()
 
     def _prune(self) -> None:
@@ -203,6 +230,8 @@ class Shim:
             watched[self.listener.fileno()] = (select.POLLIN, self._accept)
         for connection in self.connections:
             watched[connection.fileno()] = (select.POLLIN, _bind(self._request, connection))
+        for connection in self.waiting:
+            watched[connection.fileno()] = (select.POLLIN, _bind(self._gave_up, connection))
         return watched
 
     def later(self, name: str, seconds: float, handler: Handler) -> None:
@@ -210,42 +239,69 @@ class Shim:
         self.deadlines[name] = (time.monotonic() + seconds, handler)
 
     def _accept(self) -> None:
-        connection, _ = self.listener.accept()
+        if self.ended:  # a moment ago, in this very turn
+            return
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:  # out of descriptors: whoever asks has to wait until some are free
+            return
+        connection.setblocking(False)
         self.connections.append(connection)
 
     def _request(self, connection: socket.socket) -> None:
         self.connections.remove(connection)
         control.handle(self, connection)
 
+    def _gave_up(self, connection: socket.socket) -> None:
+        """One who waits for the end has hung up; nothing else can come from there."""
+        if connection in self.waiting:
+            self.waiting.remove(connection)
+            connection.close()
+
     # Starting ----------------------------------------------------------------------------------
 
     def start_main(self) -> None:
         """Order the container's first process; :meth:`_decided` hears how it went."""
-        namespaces = from_json(Namespaces, self.facts.get("namespaces", {}))
-        if self.unborn is None or namespaces != self.unborn.namespaces:
-            if self.unborn is not None:
-                self.unborn.dismiss()
-            self._enter_shared(namespaces)
-            self.unborn = Unborn(preparation(self.bundle), self.slot)
-        self.main = self.unborn.start(
-            self.directory, self.facts["process"], self.state.restarts, self._sink
-        )
-        self.unborn = None
-        self.tasks.append(self.main)
+        try:
+            unborn = self._conceive()
+            main = unborn.start(
+                self.directory, self.facts["process"], self.state.restarts, self._sink
+            )
+        except Failed as failed:
+            main = Task(None, Streams(self._sink), stdin=False)
+            main.failure = failed.failure
+        self.main = main
+        self.tasks.append(main)
         for client in self.newcomers:
-            self.main.streams.add(client)
+            main.streams.add(client)
         self.newcomers = []
+        if main.failure:
+            main.announce()
+            self._exited(main)
+
+    def _conceive(self) -> Unborn:
+        """An init in the right namespaces: that of the reserve, if it fits. Raises Failed."""
+        namespaces = from_json(Namespaces, self.facts.get("namespaces", {}))
+        unborn, self.unborn = self.unborn, None
+        if unborn is not None:
+            if namespaces == unborn.namespaces:
+                return unborn
+            unborn.dismiss()
+        with step("namespaces", "a container whose namespace is shared does not run"):
+            self._enter_shared(namespaces)
+        with step("namespaces"):
+            return Unborn(preparation(self.bundle), self.slot)
 
     def _enter_shared(self, namespaces: Namespaces) -> None:
         """Enter the namespaces that the container shares with others, so that its processes are
-        born there; the shim itself has no use for its own."""
+        born there; the shim itself has no use for its own. Raises OSError when their owner is gone:
+        without them the container would be born into the host's."""
         for pid, flag in starter.shared(namespaces):
+            pidfd = os.pidfd_open(pid)
             try:
-                pidfd = os.pidfd_open(pid)
                 syscalls.setns(pidfd, flag)
+            finally:
                 os.close(pidfd)
-            except OSError:  # its owner has gone: the start will say so, as it is not private there
-                pass
 
     def _sink(self, stream: str, data: bytes) -> None:
         if self.log is None:
@@ -262,21 +318,41 @@ class Shim:
                 self._exited(one)
             elif one is self.main:
                 self._running(one)
+            else:
+                self._join_later(one)
+
+    def _join_later(self, one: Task) -> None:
+        """Let a further process be counted and paused with the rest; where nothing is limited, that
+        can wait until it runs (see ``starter`` for what it costs)."""
+        group = self.group
+        if group is None or "limits" in self.facts:
+            return
+        child = os.fork()
+        if child == 0:
+            try:
+                group.add(one.pid)
+            finally:
+                os._exit(0)
+        self.children.append(child)
 
     def _running(self, main: Task) -> None:
         self.started = time.time()
         self.reply_to_starter({"pid": main.pid})
+        if self.state.restarting:
+            self.save(restarting=False, paused=False)
         if self.state.restarts:  # else whoever asked for the start tells
             self.event("start")
         if "health" in self.facts:
             self.probes = probes.begin(self)
 
     def reply_to_starter(self, reply: Mapping[str, Any]) -> None:
-        """Answer the request that made this shim, once."""
+        """Answer the request that made this shim, once; the launcher, which sees its end of their
+        connection close, may now fork the next one without competing with this start."""
         if self.starter is None:
             return
         control.reply(self.starter, reply, keep=self.owner is not None)
         self.starter = None
+        self.launcher.close()
 
     # Ending ------------------------------------------------------------------------------------
 
@@ -289,15 +365,12 @@ class Shim:
         one.finish()
         if one.on_end:
             one.on_end(one)
-        if self.ended and self.facts.get("auto_remove"):
-            trees.remove_tree(self.directory)
 
     def _main_ended(self, main: Task) -> None:
         assert main.exit_code is not None
         failure = control.failure_text(main.failure)
         self.probes = None
-        group = self.group
-        oom = bool(group and group.oom_kills())
+        oom = self._ran_out_of_memory()
         self.record = ExitRecord(
             exit_code=main.exit_code,
             started=self.started,
@@ -314,12 +387,15 @@ class Shim:
         else:
             self.event("die", exitCode=str(main.exit_code))
         self.main = None
-        self._end_group()
+        if self.facts.get("namespaces", {}).get("pid"):  # else all died with their first process
+            self._kill_rest()
         if not main.failure and self._restarts(main.exit_code):
             return
         self._end()
 
     def _write_exit(self) -> None:
+        if self.facts.get("auto_remove"):
+            return  # its directory goes with it
         try:
             records.write(os.path.join(self.directory, records.EXIT), self.record)
         except OSError:  # a full disk: the engine will find no record and say "monitor lost"
@@ -336,11 +412,26 @@ class Shim:
         self.later("restart", self.restart_wait, self.start_main)
         return True
 
-    def _end_group(self) -> None:
+    def _ran_out_of_memory(self) -> bool:
+        """Did the kernel kill a process for the container's own limit?"""
+        if "memory" not in self.facts.get("limits", {}):
+            return False
+        group = self.group
+        return bool(group and group.oom_kills())
+
+    def _kill_rest(self) -> None:
         group = self.group
         if group:
             group.kill()
-            group.remove()
+
+    def _clean_up(self) -> None:
+        """What nobody waits for: no new container has this one's group or, if it removes itself,
+        its directory. Repeating it does nothing."""
+        if not self.cleaned:
+            self.cleaned = True
+            _remove_group()
+            if self.facts.get("auto_remove"):
+                _remove_quietly(self.directory)
 
     def end_restart_wait(self) -> None:
         """Somebody stops the container while it waits to be started again."""
@@ -364,7 +455,7 @@ class Shim:
     def _let_names_go(self) -> None:
         """From here on a new shim may take the container's place."""
         self.listener.close()
-        trees.remove_tree(self.run_directory)
+        _remove_quietly(self.run_directory)
         exit_code = self.record.exit_code if self.record else 125
         for connection in self.waiting:
             control.reply(connection, {"exit_code": exit_code})
@@ -374,9 +465,15 @@ class Shim:
 
     def _owner_gone(self) -> None:
         """The notebook that ran this in the foreground is no more, so neither is the container."""
-        assert self.owner is not None
-        if self.owner.recv(1):
+        if self.owner is None:  # the container has ended in this very turn
             return
+        try:
+            if self.owner.recv(1):
+                return
+        except BlockingIOError:
+            return
+        except OSError:  # it has ended before it read our answer
+            pass
         self.owner.close()
         self.owner = None
         self.stop(signal.SIGKILL, 0)
@@ -407,7 +504,8 @@ class Shim:
         reader = driver(from_json(LogConfig, self.facts.get("log", {})).driver).reader(
             self._log_path()
         )
-        for _, stream, data in reader.entries():
+        kept = ((stream, data) for _, stream, data in reader.entries())
+        for stream, data in chain(kept, self.log.waiting() if self.log else ()):
             client.send(packet(Kind.STDOUT if stream == "stdout" else Kind.STDERR, data))
 
     def _log_path(self) -> str:
@@ -416,7 +514,7 @@ class Shim:
     def start_exec(self, process: Process, client: Client | None, sink: Any = None) -> Task:
         """Start a further process; ``client`` sees its streams."""
         assert self.main is not None
-        group = self.group
+        group = self.group if "limits" in self.facts else None
         one = start_exec(
             self.bundle,
             process,
@@ -461,6 +559,20 @@ class Shim:
             journal.append(self.facts["events"], line, limit=journal.EVENTS_LIMIT)
 
 
+def _remove_group() -> None:
+    group = cgroups.existing(group_name(os.getpid()))
+    if group:
+        group.kill()
+        group.remove()
+
+
+def _remove_quietly(path: str) -> None:
+    try:
+        trees.remove_tree(path)
+    except OSError:  # the next engine tidies up
+        pass
+
+
 def _watch_task(
     watched: dict[int, tuple[int, Handler]],
     one: Task,
@@ -477,7 +589,8 @@ def _watch_task(
             watched[fd] = (select.POLLIN, _bind(_read_output, streams, fd))
     if streams.pending and streams.stdin >= 0:
         fd = streams.stdin
-        events = select.POLLOUT | (select.POLLIN if fd in streams.fds else 0)
+        reading = fd in streams.fds and not streams.held_up
+        events = select.POLLOUT | (select.POLLIN if reading else 0)
         watched[fd] = (events, _bind(_read_and_write, streams, fd))
     for client in streams.clients:
         events = (0 if streams.full else select.POLLIN) | (select.POLLOUT if client.waiting else 0)
@@ -491,7 +604,8 @@ def _read_output(streams: Any, fd: int) -> None:
 
 def _read_and_write(streams: Any, fd: int) -> None:
     streams.write()
-    _read_output(streams, fd)
+    if not streams.held_up:
+        _read_output(streams, fd)
 
 
 def _serve_client(one: Task, client: Client) -> None:

@@ -100,7 +100,6 @@ def bundle(
         ),
         namespaces=namespaces,
         id_map=tuple(id_map) if namespaces.user == "private" else (),
-        cgroup=id,
         limits=limits,
         init=spec.init,
         auto_remove=spec.auto_remove,

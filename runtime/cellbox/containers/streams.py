@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import struct
 from collections import deque
@@ -19,6 +20,9 @@ from cellbox.containers import console
 from cellbox.containers.messages import Kind, packet, unpack
 
 _CHUNK = 32768
+_DRAIN = 64
+"""Reads at most, when a process has ended: more than a pipe holds, while somebody else may go on
+writing to it."""
 _QUEUE = 32
 """Packets that may wait for one client before the program is held up."""
 
@@ -68,6 +72,7 @@ class Streams:
         self.pending: deque[bytes] = deque()
         self._sink = sink
         self._ends_stdin = False
+        self._takes_input = True
         self._size: tuple[int, int] | None = None
 
     def use_terminal(self, master: int) -> None:
@@ -85,6 +90,7 @@ class Streams:
                 os.set_blocking(fd, False)
         self.fds.update({stdout: "stdout", stderr: "stderr"})
         self.stdin = stdin
+        self._takes_input = stdin >= 0
 
     @property
     def held_up(self) -> bool:
@@ -131,8 +137,9 @@ class Streams:
     def drain(self) -> None:
         """Read what is there now, without waiting for more."""
         for fd in list(self.fds):
-            while fd in self.fds and _readable(fd):
-                self.read(fd)
+            for _ in range(_DRAIN):
+                if fd in self.fds and _readable(fd):
+                    self.read(fd)
 
     def receive(self, client: Client) -> int:
         """``client`` has sent a packet, or is gone; the number of a signal it asks for, else 0."""
@@ -143,20 +150,27 @@ class Streams:
         except (OSError, ValueError):
             self.drop(client)
             return 0
-        if kind is Kind.STDIN and client.stdin:
-            self.pending.append(payload)
-            self.write()
-        elif kind is Kind.STDIN_END and client.stdin:
-            self._ends_stdin = True
-            self.write()
+        if kind in (Kind.STDIN, Kind.STDIN_END):
+            if client.stdin and self._takes_input:
+                self._input(kind, payload)
         elif kind is Kind.RESIZE and len(payload) == 4:
             self._resize(*struct.unpack("!HH", payload))
-        elif kind is Kind.SIGNAL and payload:
+        elif kind is Kind.SIGNAL and payload and payload[0] in signal.valid_signals():
             return payload[0]
         return 0
 
+    def _input(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.STDIN:
+            self.pending.append(payload)
+        else:
+            self._ends_stdin = True
+        self.write()
+
     def write(self) -> None:
         """Pass waiting input on as far as the program takes it."""
+        if self._ends_stdin and self.terminal >= 0:
+            self.pending.append(b"\x04")  # what a terminal takes for the end of input
+            self._ends_stdin = False
         while self.pending and self.stdin >= 0:
             try:
                 count = os.write(self.stdin, self.pending[0])
@@ -174,13 +188,10 @@ class Streams:
             self._end_stdin()
 
     def _end_stdin(self) -> None:
-        if self.stdin < 0:
-            return
-        if self.stdin == self.terminal:
-            os.write(self.terminal, b"\x04")  # what a terminal takes for the end of input
-        else:
+        if self.stdin >= 0 and self.stdin != self.terminal:
             os.close(self.stdin)
             self.stdin = -1
+            self._takes_input = False
         self._ends_stdin = False
 
     def _resize(self, rows: int, columns: int) -> None:
@@ -192,6 +203,7 @@ class Streams:
         del self.fds[fd]
         if fd == self.terminal:
             self.stdin = self.terminal = -1
+            self._takes_input = False
         os.close(fd)
 
     def close(self) -> None:

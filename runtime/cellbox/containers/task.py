@@ -28,8 +28,8 @@ from cellbox.model.codec import from_json, to_json
 class Task:
     """A process; ``pid`` is the host's number for it, 0 until it is known."""
 
-    def __init__(self, channel: socket.socket, streams: Streams, *, stdin: bool) -> None:
-        self.channel: socket.socket | None = channel
+    def __init__(self, channel: socket.socket | None, streams: Streams, *, stdin: bool) -> None:
+        self.channel = channel
         self.streams = streams
         self.pid = 0
         self.pidfd = -1
@@ -37,6 +37,7 @@ class Task:
         self.exit_code: int | None = None
         self.accepts_stdin = stdin
         self.helper = 0
+        self._held: list[int] = []
         self.on_end: Callable[[Task], None] | None = None
 
     @property
@@ -47,13 +48,18 @@ class Task:
     def hear(self) -> bool:
         """The channel is readable; True when the start is decided (``failure`` says how)."""
         assert self.channel is not None
-        data, fds, _, _ = socket.recv_fds(self.channel, 65536, 4)
+        try:
+            data, fds, _, _ = socket.recv_fds(self.channel, 65536, 4)
+        except ConnectionError:  # it ended with something of ours unread
+            data, fds = b"", []
         message: dict[str, Any] = json.loads(data) if data else {}
         if "terminal" in message:
             self.streams.use_terminal(fds[0])
             return False
         if "pid" in message:
             self.pid, self.pidfd = message["pid"], fds[0]
+            if signal.SIGKILL in self._held:
+                self.signal(signal.SIGKILL)
             return False
         if (
             "failure" in message
@@ -66,6 +72,8 @@ class Task:
             os.waitpid(self.helper, 0)
         self.channel.close()
         self.channel = None
+        for number in self._held:
+            self.signal(number)
         return True
 
     def announce(self) -> None:
@@ -94,8 +102,12 @@ class Task:
         self.streams.broadcast(packet(Kind.EXITED, str(self.exit_code).encode()))
 
     def signal(self, number: int) -> None:
-        """Send a signal; a process that is gone is no error."""
-        if self.pidfd >= 0:
+        """Send a signal; a process that is gone is no error. One that is being started gets it when
+        it runs, but SIGKILL at once: before, it would be lost on the first process of a pid
+        namespace. Raises OSError for a number that is no signal's."""
+        if self.channel is not None and (self.pidfd < 0 or number != signal.SIGKILL):
+            self._held.append(number)
+        elif self.pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
@@ -103,42 +115,70 @@ class Task:
 
 
 class Unborn:
-    """A starter and the init it has cloned, waiting for their order. Made by the shim."""
+    """An init that was cloned and waits for its order. Made by the shim, whose child it is.
+
+    ``starter`` is a connection to the launcher's starter; without one the shim forks its own.
+    """
 
     def __init__(
-        self, prepared: Preparation, slot: int, launcher: socket.socket | None = None
+        self, prepared: Preparation, slot: int, connection: socket.socket | None = None
     ) -> None:
         self.namespaces = prepared.namespaces
-        self._channel, theirs = starter.pair()
-        self._starter = os.fork()
-        if self._starter == 0:
-            self._channel.close()
-            starter.run(theirs, prepared, slot, launcher)
+        self._helper = 0
+        if connection is None:
+            connection, self._helper = _fork_starter()
+        self._starter = connection
+        self._channel, channel = starter.pair()
+        theirs, feed = starter.pair()
+        self._pid, self._pidfd = syscalls.clone3(starter.clone_flags(prepared.namespaces))
+        if self._pid == 0:
+            for end in (self._channel, self._starter, theirs):
+                end.close()
+            init.run(feed, channel, prepared)
+        channel.close()
+        feed.close()
+        private = prepared.namespaces.user == "private"
+        told = {"pid": self._pid, "shim": os.getpid(), "userns": private, "slot": slot}
+        self._ask(told, [theirs.fileno()])
         theirs.close()
+
+    def _ask(self, request: Mapping[str, Any], fds: list[int]) -> None:
+        try:
+            socket.send_fds(self._starter, [json.dumps(request).encode()], fds)
+        except OSError:
+            pass  # the starter has died: init sees the end of its feed, and ends
 
     def start(self, directory: str, process: Mapping[str, Any], restarts: int, sink: Sink) -> Task:
         """Order the start of the container in ``directory``, whose ``process`` (of the bundle, as
         JSON) says whether there is a terminal and standard input."""
         tty, stdin = bool(process.get("tty")), bool(process.get("stdin"))
         theirs, ours = _stdio(tty, stdin)
-        order = json.dumps({"directory": directory, "restarts": restarts}).encode()
-        try:
-            socket.send_fds(self._channel, [order], theirs)
-        except OSError:
-            pass  # the starter has died: the channel tells
+        self._ask({"directory": directory, "restarts": restarts}, theirs)
+        self._starter.close()
         _close(theirs)
         task = _task(self._channel, ours, sink, stdin or tty)
-        task.helper = self._starter
+        task.pid, task.pidfd, task.helper = self._pid, self._pidfd, self._helper
         return task
 
     def dismiss(self) -> None:
-        """Nothing is to be started after all: both end, and are reaped."""
-        task = _task(self._channel, [], lambda _stream, _data: None, False)
-        task.helper = self._starter
-        self._channel.shutdown(socket.SHUT_WR)
-        while not task.hear():
-            pass
-        task.reap()
+        """Nothing is to be started after all: init ends, and is reaped."""
+        self._starter.close()
+        self._channel.close()
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._pidfd)
+        if self._helper:
+            os.waitpid(self._helper, 0)
+
+
+def _fork_starter() -> tuple[socket.socket, int]:
+    ours, theirs = starter.pair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        starter.serve_one(theirs)
+    theirs.close()
+    return ours, pid
 
 
 def start_exec(
@@ -156,7 +196,11 @@ def start_exec(
     """
     ours, theirs = starter.pair()
     child_stdio, our_stdio = _stdio(process.tty, process.stdin)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        _close([*child_stdio, *our_stdio])
+        raise
     if pid == 0:
         ours.close()
         _use_stdio(child_stdio, our_stdio)
@@ -176,34 +220,45 @@ def _enter(
     join: Callable[[], None],
 ) -> NoReturn:
     try:
-        with step("seccomp", process.seccomp):
-            program = init.read_program(process.seccomp)
-        with step("cgroup"):
-            join()
-        with step("namespaces", "the container's namespaces"):
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            own = starter.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
-            syscalls.setns(target, own)
-            if bundle.namespaces.user == "private":
-                os.setresgid(0, 0, 0)
-                os.setresuid(0, 0, 0)
-            pid, pidfd = syscalls.clone3(syscalls.CLONE_PARENT, exit_signal=0)
-        if pid:
-            socket.send_fds(channel, [json.dumps({"pid": pid}).encode()], [pidfd])
-            os._exit(0)
-        with step("namespaces"):
-            os.setsid()
-            _quietly_renew_keyring()
-        if process.tty:
-            with step("terminal"):
-                root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                init.give_terminal(root, channel)
-        become(process, program, channel.fileno())
+        _join(bundle, process, target, channel, join)
     except Failed as failed:
         init.report(channel, failed.failure)
     except BaseException as error:
         init.report(channel, Failure("exec", getattr(error, "errno", None) or 5, repr(error)))
-    os._exit(125)
+    finally:  # whatever happens, this must not go on as a copy of the shim
+        os._exit(125)
+
+
+def _join(
+    bundle: Bundle,
+    process: Process,
+    target: int,
+    channel: socket.socket,
+    join: Callable[[], None],
+) -> None:
+    with step("seccomp", process.seccomp):
+        program = init.read_program(process.seccomp)
+    with step("cgroup"):
+        join()
+    with step("namespaces", "the container's namespaces"):
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        own = starter.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
+        syscalls.setns(target, own)
+        if bundle.namespaces.user == "private":
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        pid, pidfd = syscalls.clone3(syscalls.CLONE_PARENT, exit_signal=0)
+    if pid:
+        socket.send_fds(channel, [json.dumps({"pid": pid}).encode()], [pidfd])
+        os._exit(0)
+    with step("namespaces"):
+        os.setsid()
+        _quietly_renew_keyring()
+    if process.tty:
+        with step("terminal"):
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            init.give_terminal(root, channel)
+    become(process, program, channel.fileno())
 
 
 def _quietly_renew_keyring() -> None:

@@ -32,8 +32,17 @@ def run(
     running container whose first process is the pidfd ``enter``, or one that is built of the mounts
     in ``request["rootfs"]``.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    code = 0
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        code = _serve(connection, request, fds, enter)
+    finally:  # whatever happens, this must not go on as a copy of its parent
+        os._exit(code)
+
+
+def _serve(
+    connection: socket.socket, request: Mapping[str, Any], fds: Sequence[int], enter: int
+) -> int:
     try:
         from cellbox.images import jobs
 
@@ -43,11 +52,11 @@ def run(
         elif "rootfs" in request:
             roots = [_build([from_json(Mount, one) for one in request["rootfs"]])]
         result = jobs.run_confined(request["job"], request["args"], [*roots, *fds])
-        reply: dict[str, Any] = {"result": result}
+        send(connection, {"result": result})
     except BaseException as error:
-        reply, code = {"error": describe(error)}, 1
-    send(connection, reply)
-    os._exit(code)
+        send(connection, {"error": describe(error)})
+        return 1
+    return 0
 
 
 def _enter(pidfd: int, userns: bool) -> int:

@@ -37,7 +37,7 @@ _ATTRIBUTES = {
 # What mount_setattr(2) says where a file system, or the caller, cannot have ID-mapped mounts.
 _NO_IDMAP = {errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 # Below these nothing of the image may stand in the way, so a symbolic link there is refused.
-_KERNEL_OWNED = ("/proc", "/sys", "/dev")
+_KERNEL_OWNED = ("/proc/", "/sys/", "/dev/")
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _attributes(flags: Sequence[str]) -> int:
 def open_inside(root: int, path: str, flags: int = os.O_PATH) -> int:
     """Open ``path`` as a process with the root ``root`` would, and never outside of it."""
     resolve = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
-    if path.startswith(_KERNEL_OWNED):
+    if f"{os.path.normpath('/' + path.lstrip('/'))}/".startswith(_KERNEL_OWNED):
         resolve |= sys.RESOLVE_NO_SYMLINKS
     return sys.openat2(root, path, flags, resolve=resolve)
 
@@ -269,7 +269,7 @@ def make_target(root: int, path: str, directory: bool) -> int:
         fd = open_inside(root, path)
     except FileNotFoundError:
         parent, name = os.path.split(path.rstrip("/"))
-        above = make_target(root, parent, True)
+        above = make_target(root, parent or "/", True)
         try:
             _make(above, name, directory)
         finally:
@@ -283,6 +283,7 @@ def make_target(root: int, path: str, directory: bool) -> int:
 
 
 def _make(parent: int, name: str, directory: bool) -> None:
+    umask = os.umask(0o022)  # the launcher's is for its own files
     try:
         if directory:
             os.mkdir(name, 0o755, dir_fd=parent)
@@ -291,6 +292,8 @@ def _make(parent: int, name: str, directory: bool) -> None:
             os.close(os.open(name, flags, 0o644, dir_fd=parent))
     except FileExistsError:  # a dangling symbolic link: the look-up that follows says so
         pass
+    finally:
+        os.umask(umask)
 
 
 def mask(root: int, paths: Sequence[str], null: int) -> None:

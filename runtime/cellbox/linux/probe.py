@@ -1,8 +1,9 @@
 """What this kernel lets us do, found out by doing it.
 
 Sysctls, versions and configuration files say what ought to work; security modules and outer
-containers have the last word. :func:`main` runs in a process of its own (``python -I``), since
-unshare(2) needs one thread, and tells as JSON the errno of each attempt, 0 for success:
+containers have the last word. :func:`probe` is for a process of one thread, as unshare(2) asks:
+a worker, or :func:`main` in an interpreter of its own. It gives the errno of each attempt, 0 for
+success:
 
 ``userns``  a user and a mount namespace, with one id mapped
 ``overlay`` an overlay on the directory given, mounted in there, and a file renamed in it
@@ -25,16 +26,17 @@ NAMES = ("userns", "overlay", "proc", "idmap")
 
 
 def main(directory: str) -> None:
-    """Probe in the empty directory ``directory`` and print the results."""
-    for name in ("lower", "upper", "work", "merged", "proc"):
-        os.mkdir(f"{directory}/{name}")
-    with open(f"{directory}/lower/file", "wb") as file:
-        file.write(b"x")
+    """Probe in the empty directory ``directory`` and print the results as JSON."""
     json.dump(probe(directory), sys.stdout)
 
 
 def probe(directory: str) -> dict[str, int]:
-    """The errno of each of :data:`NAMES`; what could not be tried has that of ``userns``."""
+    """The errno of each of :data:`NAMES`, tried in the empty directory ``directory``; what could
+    not be tried has that of ``userns``. Raises OSError where the directory cannot be filled."""
+    for name in ("lower", "upper", "work", "merged", "proc"):
+        os.mkdir(f"{directory}/{name}")
+    with open(f"{directory}/lower/file", "wb") as file:
+        file.write(b"x")
     result_read, result_write = os.pipe2(os.O_CLOEXEC)
     hold_read, hold_write = os.pipe2(os.O_CLOEXEC)
     uid, gid = os.geteuid(), os.getegid()

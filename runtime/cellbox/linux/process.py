@@ -87,6 +87,8 @@ def signal_number(name: str) -> int:
             return int(text)
         raise ValueError(f"Invalid signal: {name}")
     base, sign, offset = text.partition("+") if "+" in text else text.partition("-")
+    if sign and base not in ("RTMIN", "RTMAX"):
+        raise ValueError(f"Invalid signal: {name}")
     try:
         number = signal.Signals[f"SIG{base}"].value + int(f"{sign}{offset}" or 0)
     except (KeyError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -10,43 +11,68 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
     """Delete ``path`` and all below it, whatever its shape; a missing one is no error.
 
-    Works by descriptor and never follows a symbolic link; holds two descriptors however deep the
-    tree is, since a subdirectory is first moved up beside the one that is being emptied. Raises
-    OSError.
+    Works by descriptor and never follows a symbolic link; holds four descriptors however deep the
+    tree is, since a subdirectory that is not empty is first moved up to the tree's top, where an
+    interrupted deletion leaves it too. Raises OSError.
     """
-    parent, name = os.path.split(os.fsencode(path))
-    top = os.open(parent or b".", _OPEN & ~os.O_NOFOLLOW, dir_fd=dir_fd)
+    parent, name = os.path.split(os.fsencode(path).rstrip(b"/"))
     try:
-        _remove(top, name)
+        above = os.open(parent or b".", _OPEN & ~os.O_NOFOLLOW, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    try:
+        if not _unlink(above, name):
+            _remove_directory(above, name)
+    finally:
+        os.close(above)
+
+
+def _remove_directory(above: int, name: bytes) -> None:
+    top = _open(above, name)
+    try:
+        prefix, count = b".removing-" + os.urandom(8).hex().encode(), 0
+        while below := _empty(top):
+            for entry in below:
+                fd = _open(top, entry)
+                try:
+                    for inner in _empty(fd):
+                        count += 1
+                        _lift(fd, inner, top, prefix + b"-%d" % count)
+                finally:
+                    os.close(fd)
+                os.rmdir(entry, dir_fd=top)
     finally:
         os.close(top)
+    os.rmdir(name, dir_fd=above)
 
 
-def _remove(top: int, name: bytes) -> None:
-    if _unlink(top, name):
-        return
-    pending, count = [name], 0
-    while pending:
-        current = pending.pop()
-        fd = _open(top, current)
-        below = [entry for entry in os.listdir(fd) if not _unlink(fd, os.fsencode(entry))]
-        for entry in below:
-            if _rmdir(fd, os.fsencode(entry)):
-                continue
-            count += 1
-            lifted = name + b".%d.removing" % count
-            _lift(fd, os.fsencode(entry), top, lifted)
-            pending.append(lifted)
-        os.close(fd)
-        os.rmdir(current, dir_fd=top)
+def _empty(fd: int) -> list[bytes]:
+    """Delete what goes at once; the names of the directories that are left."""
+    names = [os.fsencode(name) for name in os.listdir(fd)]
+    return [name for name in names if not (_unlink(fd, name) or _rmdir(fd, name))]
 
 
-def _open(top: int, name: bytes) -> int:
+def _open(parent: int, name: bytes) -> int:
+    """A directory that can be emptied; one that its owner has closed is opened."""
     try:
-        return os.open(name, _OPEN, dir_fd=top)
-    except PermissionError:  # a directory that its owner closed; we are root over it
-        os.chmod(name, 0o700, dir_fd=top)
-        return os.open(name, _OPEN, dir_fd=top)
+        fd = os.open(name, _OPEN, dir_fd=parent)
+    except PermissionError:
+        _unlock(parent, name)
+        fd = os.open(name, _OPEN, dir_fd=parent)
+    if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        _unlock(parent, name)
+    return fd
+
+
+def _unlock(parent: int, name: bytes) -> None:
+    """chmod(2) of a directory; by descriptor, as by name it would follow a symbolic link."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    except PermissionError:  # somebody else's; the deletion will tell if that matters
+        pass
+    finally:
+        os.close(fd)
 
 
 def _unlink(parent: int, name: bytes) -> bool:
@@ -55,7 +81,7 @@ def _unlink(parent: int, name: bytes) -> bool:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
         pass
-    except (IsADirectoryError, PermissionError):
+    except IsADirectoryError:
         return False
     return True
 
@@ -71,6 +97,6 @@ def _rmdir(parent: int, name: bytes) -> bool:
 def _lift(parent: int, name: bytes, top: int, lifted: bytes) -> None:
     try:
         os.rename(name, lifted, src_dir_fd=parent, dst_dir_fd=top)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=parent)
+    except PermissionError:  # its ".." is to be changed, so it must be writable itself
+        _unlock(parent, name)
         os.rename(name, lifted, src_dir_fd=parent, dst_dir_fd=top)

@@ -10,8 +10,10 @@ more loses its names, to be pulled again.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
+from cellbox.containers import records
 from cellbox.errors import CellboxError, NotFound
 from cellbox.linux import cgroups
 from cellbox.local.containers import LocalContainers
@@ -120,28 +122,40 @@ class _Checker:
 
     def containers(self) -> Iterator[Damage]:
         for container in self._containers.list(all=True):
-            wrong = self._wrong_with_container(container)
-            if wrong:
-                yield Damage("container", container.name, wrong)
+            ref = container.name
+            if container.status is Status.REMOVING:
+                if self._repair:
+                    self._containers.finish_removals()
+                yield Damage("container", ref, "its removal was not finished", self._did("removed"))
+            elif self._image_lost(container):
+                yield Damage("container", ref, "its image is lost")
+            elif not self._readable(container):
+                done = self._did("made again")
+                if self._repair:
+                    self._containers.restore(self._containers.record(container.id))
+                yield Damage("container", ref, "its files are lost or damaged", done)
 
-    def _wrong_with_container(self, container: Container) -> str:
-        if container.status is Status.REMOVING:
-            return "its removal was not finished"
-        if not (self._containers.directory(container.id) / "bundle.json").exists():
-            return "its files are lost"
+    def _image_lost(self, container: Container) -> bool:
         try:
             self._store.state.images.get(container.image_id)
+            return False
         except NotFound:
-            return "its image is lost"
-        return ""
+            return True
+
+    def _readable(self, container: Container) -> bool:
+        """Is what the container needs to be started there, and whole?"""
+        try:
+            bundle = records.read_bundle(str(self._containers.directory(container.id)))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return False
+        return bundle is not None and self._containers.layer(container.id).is_dir()
 
     def groups(self) -> Iterator[Damage]:
-        """Control groups of ours whose container runs no more."""
-        known = {one.id: one for one in self._containers.list(all=True)}
+        """Control groups whose shim has died."""
         for name in cgroups.leftovers():
-            one = known.get(name)
-            if one is None or one.status not in (Status.EXITED, Status.CREATED):
-                continue  # another store's, or in use
+            _, _, shim = name.partition("shim-")
+            if not shim.isdecimal() or os.path.exists(f"/proc/{shim}"):
+                continue
             if self._repair and (group := cgroups.existing(name)):
                 group.kill()
                 group.remove()

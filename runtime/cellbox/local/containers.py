@@ -23,7 +23,7 @@ from cellbox.containers import etc, records
 from cellbox.containers import logs as log_drivers
 from cellbox.containers import spec as specs
 from cellbox.containers.client import ProcessStream, Shim, stream_pair
-from cellbox.containers.messages import Bundle, ExitRecord, RunState
+from cellbox.containers.messages import Bundle, ExitRecord, RunState, group_name
 from cellbox.engine import Filters, Stream
 from cellbox.errors import InvalidArgument, NotFound, WrongState
 from cellbox.images.host import HOST_LABEL
@@ -31,6 +31,7 @@ from cellbox.linux import capabilities, cgroups, seccomp
 from cellbox.linux import process as processes
 from cellbox.linux.mounts import Mount
 from cellbox.local import container_filters
+from cellbox.local.claim import claimed
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import Store
 from cellbox.model.codec import to_json
@@ -55,6 +56,8 @@ faults.declare(
     remove__files__gone="its files are gone, its name is not",
 )
 KILLED = 137
+LOG = "container.log"
+_PATIENCE = 10.0
 
 
 class LocalContainers:
@@ -112,10 +115,24 @@ class LocalContainers:
         ended = records.read_exit(str(self.directory(record.id)))
         if ended is not None:
             return dataclasses.replace(base, **_exited(ended))
-        if record.spec.auto_remove and not (self.directory(record.id) / records.BUNDLE).exists():
-            self._forget(record.id)
-            raise NotFound("container", record.name)
+        if not (self.directory(record.id) / records.BUNDLE).exists():
+            self._undo_half_made(record)
         return base
+
+    def _undo_half_made(self, record: ContainerRecord) -> None:
+        """A container without a bundle: somebody makes it just now, or was killed while he did, or
+        it has removed itself. Raises NotFound but in the first case."""
+        directory = self.directory(record.id)
+        with claimed(directory) as ours:
+            if not ours or (directory / records.BUNDLE).exists():
+                return
+            if record.spec.auto_remove:
+                self._forget(record.id)  # what is left of its files is garbage
+            elif (directory / LOG).exists():
+                return  # it has run, so this is damage, for `system check` to mend
+            else:
+                self._erase(record)
+        raise NotFound("container", record.name)
 
     def _live_state(self, record: ContainerRecord) -> RunState | None:
         """The run that goes on now; what a dead shim has left behind is tidied up."""
@@ -130,10 +147,17 @@ class LocalContainers:
 
     def _tidy_up(self, record: ContainerRecord, left: RunState) -> None:
         """The shim was killed: so is what it watched over, and that is put on record."""
+        with claimed(self.run_directory(record.id), seconds=_PATIENCE):
+            if (self.run_directory(record.id) / records.STATE).exists():
+                self._end_orphan(record, left)
+        if record.spec.auto_remove:
+            self._delete(record)
+
+    def _end_orphan(self, record: ContainerRecord, left: RunState) -> None:
         processes.kill(left.pid, left.pid_start, 9)
         processes.wait_gone(left.pid, left.pid_start, 5.0)
         directory = str(self.directory(record.id))
-        group = cgroups.existing(record.id)
+        group = cgroups.existing(group_name(left.shim))
         if group is not None:
             group.kill()
             group.remove()
@@ -145,8 +169,6 @@ class LocalContainers:
                 records.write(os.path.join(directory, records.EXIT), lost)
             self._emit(record, "die", exitCode=str(KILLED))
         self._store.launcher.work("remove", {"path": str(self.run_directory(record.id))})
-        if record.spec.auto_remove:
-            self._delete(record)
 
     def _health(self, id: str) -> Health | None:
         return records.read(Health, str(self.run_directory(id) / records.HEALTH))
@@ -154,12 +176,23 @@ class LocalContainers:
     def _allow(self, verb: str, container: Container) -> None:
         if container.status in ALLOWED[verb]:
             return
-        if container.status in (Status.CREATED, Status.EXITED, Status.DEAD):
-            raise WrongState(f"Container {container.name} is not running")
+        name, status = container.name, container.status
+        if verb == "remove":
+            raise WrongState(
+                f'cannot remove container "{name}": container is {status}: stop the container '
+                "before removing or force remove"
+            )
+        if status in (Status.CREATED, Status.EXITED, Status.DEAD):
+            raise WrongState(f"Container {name} is not running")
         if verb == "unpause":
-            raise WrongState(f"Container {container.name} is not paused")
-        hint = ": unpause it first" if container.status is Status.PAUSED else ""
-        raise WrongState(f"Container {container.name} is {container.status}{hint}")
+            raise WrongState(f"Container {name} is not paused")
+        if status is not Status.PAUSED:
+            raise WrongState(f"Container {name} is {status}")
+        if verb == "pause":
+            raise WrongState(f"Container {name} is already paused")
+        if verb == "start":
+            raise WrongState("cannot start a paused container, try unpause instead")
+        raise WrongState(f"Container {name} is paused, unpause the container before {verb}")
 
     # Making ------------------------------------------------------------------------------------
 
@@ -172,26 +205,34 @@ class LocalContainers:
         shared = self._shared(spec, running=False)
         command = specs.command(spec, image.config)
         bundle = self._bundle(spec, image, id, name, shared)  # wrong input leaves nothing behind
-        record = store.state.containers.add(
-            id, image_id=image.id, spec=spec, command=command, created=time.time(), name=name
-        )
-        try:
-            faults.point("create.row.added")
-            with store.told(f"cannot create container {record.name}"):
-                self._make_files(_named(bundle, record.name), record.spec, image)
-        except BaseException:
-            self._delete(record)
-            raise
+        with contextlib.ExitStack() as making:
+            record = store.state.containers.add(
+                id,
+                image_id=image.id,
+                spec=spec,
+                command=command,
+                created=time.time(),
+                name=name,
+                claim=lambda id: making.enter_context(claimed(self.directory(id))),
+            )
+            try:
+                faults.point("create.row.added")
+                with store.told(f"cannot create container {record.name}"):
+                    self._make_files(_named(bundle, record.name), record.spec, image)
+            except BaseException:
+                self._erase(record)
+                raise
         self._emit(record, "create")
         return self.facts(record)
 
     def _make_files(self, bundle: Bundle, spec: RunSpec, image: Image) -> None:
         writable = self.layer(bundle.id)
-        writable.mkdir(mode=0o755)
-        if self.is_host(image):
-            self._store.host.prepare(writable)
-        else:
-            self._store.snapshotter.prepare(self._lowers(image), writable)
+        if not writable.exists():
+            writable.mkdir(mode=0o755, parents=True)
+            if self.is_host(image):
+                self._store.host.prepare(writable)
+            else:
+                self._store.snapshotter.prepare(self._lowers(image), writable)
         faults.point("create.layer.made")
         self._write_etc(spec, bundle)
         records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
@@ -204,10 +245,10 @@ class LocalContainers:
     @staticmethod
     def is_host(image: Image) -> bool:
         """Is it made up from this machine?"""
-        return image.config.labels.get(HOST_LABEL) == "true"
+        return not image.layers and image.config.labels.get(HOST_LABEL) == "true"
 
     def _lowers(self, image: Image) -> builtins.list[Path]:
-        return [self._store.layers.path(layer.diff_id) for layer in image.layers]
+        return self._store.layers.paths([layer.diff_id for layer in image.layers])
 
     def rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
         """The mounts that show the container's file system, the root first."""
@@ -307,10 +348,15 @@ class LocalContainers:
         record = self.record(ref)
         if self.facts(record).status not in ALLOWED["stop"]:
             return
-        number = _signal(signal) if signal else None
+        number = _signal(signal) if signal else self._stop_signal(record)
+        self._emit(record, "kill", signal=str(number))
         self._tell(record, {"op": "stop", "signal": number, "timeout": timeout})
         self.wait(record.id)
         self._emit(record, "stop")
+
+    def _stop_signal(self, record: ContainerRecord) -> int:
+        bundle = records.read_bundle(str(self.directory(record.id)))
+        return _signal(bundle.stop_signal if bundle else specs.STOP_SIGNAL)
 
     def kill(self, ref: str, *, signal: str = "KILL") -> None:
         record = self.record(ref)
@@ -373,20 +419,25 @@ class LocalContainers:
         container = self.facts(record)
         if container.status not in ALLOWED["remove"]:
             if not force:
-                raise WrongState(
-                    f"cannot remove container {record.name}: it is {container.status}: "
-                    "stop it first, or remove it with force"
-                )
+                self._allow("remove", container)
             self._tell(record, {"op": "kill", "signal": 9})
             self.wait(record.id)
             if record.spec.auto_remove:
                 return
         self._store.state.containers.mark_removing(record.id)
         faults.point("remove.row.marked")
-        self._delete(record)
+        if not self._delete(record):
+            raise WrongState(f"removal of container {record.name} is already in progress")
         self._emit(record, "destroy")
 
-    def _delete(self, record: ContainerRecord) -> None:
+    def _delete(self, record: ContainerRecord) -> bool:
+        """Take all of it away; False when another process is about it."""
+        with claimed(self.directory(record.id)) as ours:
+            if ours:
+                self._erase(record)
+            return ours
+
+    def _erase(self, record: ContainerRecord) -> None:
         """Its files, then its name: killed in between, the next engine goes on from here."""
         for path in (self.directory(record.id), self.run_directory(record.id)):
             if path.exists():
@@ -399,12 +450,23 @@ class LocalContainers:
 
     def _settle(self) -> None:
         """Once in this process: go on with what somebody who was killed had begun to remove."""
-        if self._settled:
-            return
-        self._settled = True
+        if not self._settled:
+            self._settled = True
+            self.finish_removals()
+
+    def finish_removals(self) -> None:
+        """Take away the containers that somebody who was killed had begun to remove."""
         for record in self._store.state.containers.all():
-            if record.removing:
-                self._delete(record)
+            if record.removing and self._delete(record):
+                self._emit(record, "destroy")
+
+    def restore(self, record: ContainerRecord) -> None:
+        """Make again what is lost of a container's own files, from its row and its image."""
+        image = self._store.state.images.get(record.image_id)
+        shared = self._shared(record.spec, running=False)
+        bundle = self._bundle(record.spec, image, record.id, record.name, shared)
+        with self._store.told(f"cannot restore container {record.name}"):
+            self._make_files(bundle, record.spec, image)
 
     def rename(self, ref: str, name: str) -> None:
         before = self.record(ref)
@@ -477,7 +539,7 @@ class LocalContainers:
         until: float | None = None,
     ) -> Iterator[tuple[float, str, bytes]]:
         record = self.record(ref)
-        path = str(self.directory(record.id) / "container.log")
+        path = str(self.directory(record.id) / LOG)
         reader = log_drivers.driver(record.spec.log.driver).reader(path)
         return reader.entries(
             tail=tail, since=since, until=until, follow=follow, ended=lambda: self._ended(record)

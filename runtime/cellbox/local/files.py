@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from cellbox.containers import records
+from cellbox.containers.messages import group_name
 from cellbox.errors import EngineError, InvalidArgument, WrongState
 from cellbox.linux import cgroups
 from cellbox.linux.mounts import Mount
+from cellbox.local import writable
 from cellbox.local.containers import LocalContainers
 from cellbox.local.pipes import reading, writing
 from cellbox.local.records import ContainerRecord
@@ -47,7 +49,7 @@ class LocalFiles:
 
     def stats(self, ref: str) -> Stats:
         container = self._running(ref)
-        group = cgroups.existing(container.id)
+        group = cgroups.existing(group_name(self._shim_pid(container.id)))
         stats = group.stats() if group else Stats(read=0.0)
         received, sent = _traffic(container.pid)
         return dataclasses.replace(stats, received_bytes=received, sent_bytes=sent)
@@ -68,35 +70,8 @@ class LocalFiles:
 
     def diff(self, ref: str) -> list[FileChange]:
         record = self._containers.record(ref)
-        changes: dict[str, str] = {}
-        for target, upper, lowers, copied in self._parts(record):
-            args = {"upper": upper, "lowers": lowers, "copied": copied}
-            found = self._work(record, "diff", args)["changes"]
-            changes |= {target.rstrip("/") + path: kind for kind, path in found}
-        return [FileChange(kind, path) for path, kind in sorted(changes.items())]
-
-    def _parts(self, record: ContainerRecord) -> list[tuple[str, str, list[str], bool]]:
-        """(where it is seen, upper, lowers, is it a whole copy) for each writable part."""
-        snapshotter = self._store.snapshotter
-        mounts = self._rootfs(record)
-        if mounts[0].kind == "bind":
-            image = self._store.state.images.get(record.image_id)
-            lowers = [str(self._store.layers.path(one.diff_id)) for one in reversed(image.layers)]
-            upper = str(self._containers.layer(record.id) / snapshotter.upper)
-            return [("/", upper, lowers, snapshotter.copies)]
-        return [
-            (mount.target, mount.upper, list(mount.lowers), False)
-            for mount in mounts
-            if mount.kind == "overlay" and mount.upper
-        ]
-
-    def _rootfs(self, record: ContainerRecord) -> tuple[Mount, ...]:
-        """The mounts of its file system as its bundle has them."""
-        bundle = records.read_bundle(str(self._containers.directory(record.id)))
-        if bundle is None:
-            raise WrongState(f"Container {record.name} has just gone")
-        own = [mount for mount in bundle.mounts if mount.kind == "overlay"]
-        return (bundle.mounts[0], *[mount for mount in own if mount is not bundle.mounts[0]])
+        with self._store.told(f"container {record.name}"):
+            return writable.changes(self._store, self._containers, record)
 
     def stat(self, ref: str, path: str) -> FileStat:
         record = self._containers.record(ref)
@@ -127,7 +102,7 @@ class LocalFiles:
     def export(self, ref: str, out: BinaryIO) -> None:
         record = self._containers.record(ref)
         with writing(out) as fd, self._store.told(f"cannot export container {record.name}"):
-            mounts = [_read_only(mount) for mount in self._rootfs(record)]
+            mounts = [_read_only(one) for one in self._root(record)]
             self._store.launcher.work_in(mounts, "tree-pack", {"path": "/"}, [fd])
         self._note(record, "export")
 
@@ -141,12 +116,11 @@ class LocalFiles:
                     return self._containers.shim(record.id).work(job, args, fds)
                 except (FileNotFoundError, ConnectionError):
                     pass  # it has just ended
-            mounts = [_harmless(mount) for mount in self._rootfs(record)]
+            mounts = [_harmless(one) for one in self._root(record)]
             return self._store.launcher.work_in(mounts, job, args, fds)
 
-    def _work(self, record: ContainerRecord, job: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        with self._store.told(f"container {record.name}"):
-            return self._store.launcher.work(job, args)
+    def _root(self, record: ContainerRecord) -> tuple[Mount, ...]:
+        return writable.root_mounts(self._containers, record)
 
     def _note(self, record: ContainerRecord, action: str) -> None:
         self._store.emit("container", action, record.id, name=record.name)

@@ -11,16 +11,19 @@ import dataclasses
 import fnmatch
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 from cellbox.engine import Filters, Watch
-from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported
+from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported, WrongState
 from cellbox.images import archive, config, encode
 from cellbox.images.changes import apply_changes
 from cellbox.images.compression import Input, decompress
 from cellbox.images.content import ContentStore
 from cellbox.images.snapshots import LayerStore, Staged
+from cellbox.local import writable
 from cellbox.local.containers import LocalContainers
+from cellbox.local.records import ContainerRecord
 from cellbox.local.store import HOST_NAMES, Store, labels_match
 from cellbox.model import reference
 from cellbox.model.container import RunSpec, Status
@@ -255,12 +258,10 @@ class LocalImages:
         tags = (_tag(name),) if name else ()
         asked = _as_run(base.config, containers.get(record.id).spec)
         made = apply_changes(asked, changes)
-        paused = pause and containers.get(record.id).status is Status.RUNNING
         with store.leased("commit") as (content, layers):
-            if paused:
-                containers.pause(record.id)
+            paused = pause and self._freeze(record.id)
             try:
-                layer = _keep(self._packed(base, record.id, layers), layers)
+                layer = _keep(self._packed(base, record, layers), layers)
             finally:
                 if paused:
                     containers.unpause(record.id)
@@ -270,11 +271,24 @@ class LocalImages:
         store.emit("container", "commit", record.id, imageID=image.id, name=record.name)
         return image
 
-    def _packed(self, base: Image, id: str, layers: LayerStore) -> Staged:
-        snapshotter = self._store.snapshotter
-        lowers = [layers.path(layer.diff_id) for layer in reversed(base.layers)]
-        upper = self._containers.layer(id) / snapshotter.upper
-        return layers.from_upper(upper, lowers=lowers if snapshotter.copies else ())
+    def _freeze(self, id: str) -> bool:
+        """Hold a running container still, where this machine can."""
+        if self._containers.get(id).status is not Status.RUNNING:
+            return False
+        try:
+            self._containers.pause(id)
+            return True
+        except (NotSupported, WrongState):  # no freezer for this user; or it has just ended
+            return False
+
+    def _packed(self, base: Image, record: ContainerRecord, layers: LayerStore) -> Staged:
+        lowers = layers.paths([layer.diff_id for layer in base.layers])[::-1]
+        (part,) = writable.parts(self._store, self._containers, record)
+        return layers.from_upper(
+            Path(part.upper),
+            lowers=lowers if part.copied else (),
+            exclude=writable.made_points(self._store, part),
+        )
 
     def _add_made(
         self,

@@ -5,7 +5,7 @@ user            root                               run directory
 =============== ================================== ===============================================
 root            /var/lib/cellbox                   /run/cellbox
 anybody else    $XDG_DATA_HOME/cellbox             $XDG_RUNTIME_DIR/cellbox
-CELLBOX_ROOT    that                               beside the above, named by the root's path
+any other root  CELLBOX_ROOT, or as asked for      beside the above, named by the root's path
 =============== ================================== ===============================================
 
 The run directory must be in memory, so that what it tells of processes ends with them: where the
@@ -30,6 +30,10 @@ def root_directory(environ: Mapping[str, str] = os.environ) -> Path:
     chosen = environ.get("CELLBOX_ROOT")
     if chosen:
         return Path(chosen).absolute()
+    return _usual_root()
+
+
+def _usual_root() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/cellbox")
     return Path(PlatformDirs("cellbox").user_data_dir)
@@ -38,7 +42,7 @@ def root_directory(environ: Mapping[str, str] = os.environ) -> Path:
 def run_directory(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """The run directory of the store at ``root``; not made yet."""
     name = "cellbox"
-    if "CELLBOX_ROOT" in environ:
+    if root != _usual_root():
         name += "-" + hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
     usual = "/run" if os.geteuid() == 0 else environ.get("XDG_RUNTIME_DIR", "")
     in_memory = _tmpfs_mounts()

@@ -3,7 +3,7 @@
 ::
 
     ROOT/images/HEX.json              an image: facts, names, layers, manifest; HEX is its id's
-    ROOT/containers/ID/container.json a container: what was asked, its name, image and slot
+    ROOT/containers/ID/container.json a container: what was asked, its name and image
 
 A record is written inside the transaction that it belongs to, right before the commit, an image's
 synced: so records tell the same order of events as the database. One without a row is an image that
@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from cellbox.containers import records as files
 from cellbox.errors import EngineError
 from cellbox.images.content import sync_directory
 from cellbox.model import codec
@@ -44,10 +43,7 @@ class ImageRecord:
 @dataclass(frozen=True)
 class ContainerRecord:
     """A container as the database knows it; whether it runs is for its files and processes to say.
-
-    ``slot`` numbers its range of host ids: slot N has the 65536 ids from 0x20000000 + 65536 * N.
-    ``removing`` says that a removal has begun and is to be finished.
-    """
+    ``removing`` says that a removal has begun and is to be finished."""
 
     id: str
     name: str
@@ -55,7 +51,6 @@ class ContainerRecord:
     spec: RunSpec
     command: tuple[str, ...]
     created: float
-    slot: int
     removing: bool = False
 
 
@@ -69,13 +64,14 @@ class Records:
     def write_image(self, record: ImageRecord) -> None:
         """Keep an image's record, synced. Raises EngineError."""
         self._images.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(self._image(record.image.id), record, durable=True)
+        _write(self._image(record.image.id), record, durable=True)
+        sync_directory(self._images)
 
     def write_container(self, record: ContainerRecord) -> None:
         """Keep a container's record, in its directory. Raises EngineError."""
         folder = self._containers / record.id
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(folder / "container.json", record, durable=False)
+        _write(folder / "container.json", record, durable=False)
 
     def forget_image(self, id: str) -> None:
         """Remove an image's record, if there is one."""
@@ -112,20 +108,10 @@ class Records:
         return self._images / f"{id.partition(':')[2]}.json"
 
 
-def _replace(path: Path, fact: object, *, durable: bool) -> None:
-    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}")
-    data = json.dumps(codec.to_json(fact), separators=(",", ":")).encode()
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _write(path: Path, fact: object, *, durable: bool) -> None:
     try:
-        with open(fd, "wb", buffering=0) as file:
-            file.write(data)
-            if durable:
-                os.fsync(fd)
-        temporary.rename(path)
-        if durable:
-            sync_directory(path.parent)
+        files.write(str(path), fact, durable=durable)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise EngineError(f"cannot write {path}: {error.strerror}") from error
 
 

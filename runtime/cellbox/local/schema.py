@@ -12,7 +12,7 @@ What the tables hold (facts as JSON of ``model.codec``, digests as ``sha256:HEX`
     image_layers  which layers an image has, bottom first, and the blob it knows each by
     tags          familiar name -> image             ubuntu:latest
     repo_digests  familiar name with digest -> image ubuntu@sha256:...
-    containers    one row a container; name and slot are unique
+    containers    one row a container; its name is unique
     leases        who works on something that is not named yet
     lease_items   what that is
     meta          single values
@@ -50,8 +50,7 @@ STEPS: tuple[Step, ...] = (
         # image_id is no foreign key: a container whose image was lost is still a container
         """CREATE TABLE containers (
             id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image_id TEXT NOT NULL,
-            slot INTEGER NOT NULL UNIQUE, created REAL NOT NULL,
-            removing INTEGER NOT NULL DEFAULT 0, spec TEXT NOT NULL, command TEXT NOT NULL
+            created REAL NOT NULL, removing INTEGER NOT NULL DEFAULT 0, spec TEXT NOT NULL, command TEXT NOT NULL
             ) WITHOUT ROWID""",
         "CREATE INDEX containers_by_image ON containers (image_id)",
         """CREATE TABLE leases (

@@ -1,14 +1,14 @@
 """The state of one store: which images and containers there are, and what is being worked on.
 
 Bytes live in files, names and relations live here, in ``ROOT/state.db``, so that several processes
-can take a name, a slot and an image in one transaction. Nothing here says whether a container runs:
+can take a name and an image in one transaction. Nothing here says whether a container runs:
 that is for its processes and its ``exit.json`` to say.
 
 ::
 
     State
     |- images      ImageTable      state_images      what names and ids mean
-    |- containers  ContainerTable  state_containers  names, slots, what was asked for
+    |- containers  ContainerTable  state_containers  names, what was asked for
     |- leases      Leases          lease             what must not be collected yet
     '- write() read()              database          several of these in one transaction
 

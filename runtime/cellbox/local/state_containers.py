@@ -1,8 +1,7 @@
-"""The containers of a store: rows of ``containers``, each with a name and a slot of its own.
+"""The containers of a store: rows of ``containers``, each with a name of its own.
 
-A slot is a range of host ids: slot N is 0x20000000 + 65536 * N and on, 65536 of them, which become
-the ids of the container's user namespace (``ids_of``). One transaction takes name and slot and sees
-that the image is still there, so any number of processes may create at once.
+One transaction takes the name and sees that the image is still there, so any number of processes
+may create at once.
 """
 
 from __future__ import annotations
@@ -12,27 +11,14 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cellbox.errors import AlreadyExists, EngineError, InvalidArgument, NotFound
+from cellbox.errors import AlreadyExists, InvalidArgument, NotFound
 from cellbox.local import names
 from cellbox.local.database import Database, insert_each
 from cellbox.local.records import ContainerRecord, Records
 from cellbox.model import codec
 from cellbox.model.container import RunSpec
 
-FIRST_ID = 0x20000000
-IDS = 65536
-SLOTS = 16384
-
-_COLUMNS = "id, name, image_id, spec, command, created, slot, removing"
-_LOWEST_FREE = """
-    SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM containers WHERE slot = 0) THEN 0
-    ELSE (SELECT min(slot) + 1 FROM containers AS one
-          WHERE NOT EXISTS (SELECT 1 FROM containers WHERE slot = one.slot + 1)) END"""
-
-
-def ids_of(slot: int) -> range:
-    """The host ids of a slot; the first one is the container's root."""
-    return range(FIRST_ID + IDS * slot, FIRST_ID + IDS * (slot + 1))
+_COLUMNS = "id, name, image_id, spec, command, created, removing"
 
 
 class ContainerTable:
@@ -51,11 +37,13 @@ class ContainerTable:
         command: Sequence[str],
         created: float,
         name: str = "",
+        claim: Callable[[str], object] = lambda id: None,
     ) -> ContainerRecord:
-        """Take a name (an empty one becomes a generated one) and the lowest free slot.
+        """Take a name; an empty one becomes a generated one.
 
-        ``id`` is 64 hex digits. To be called before anything of the container is on disk. Raises
-        AlreadyExists, InvalidArgument (the name), NotFound (the image), EngineError (no slot).
+        ``id`` is 64 hex digits. To be called before anything of the container is on disk;
+        ``claim`` is called with it when its directory is there and nobody else knows of it. Raises
+        AlreadyExists, InvalidArgument (the name), NotFound (the image).
         """
         asked = names.check(name) if name else ""
         with self._database.write() as connection:
@@ -70,10 +58,10 @@ class ContainerTable:
                 spec=spec,
                 command=tuple(command),
                 created=created,
-                slot=_free_slot(connection),
             )
             _insert(connection, record)
             self._records.write_container(record)
+            claim(id)
         return record
 
     def get(self, ref: str) -> ContainerRecord:
@@ -108,10 +96,7 @@ class ContainerTable:
             return self._change(connection, replace(_find(connection, ref), removing=True))
 
     def delete(self, id: str) -> None:
-        """Forget the container with this full id: its name and slot are free. Repeatable.
-
-        To be called last, when nothing runs on its slot's ids any more.
-        """
+        """Forget the container with this full id: its name is free. Repeatable."""
         with self._database.write(shrinking=True) as connection:
             connection.execute("DELETE FROM containers WHERE id = ?", (id,))
         self._records.forget_container(id)
@@ -119,15 +104,12 @@ class ContainerTable:
     def salvage(self, connection: sqlite3.Connection) -> None:
         """Fill an empty database from the records on disk.
 
-        Of two that claim one name or slot the one written last keeps it; the other is named by its
-        id and gets another slot, which it can have since owners on disk do not depend on it.
+        Of two that claim one name the one written last keeps it; the other is named by its id.
         """
 
         def insert(record: ContainerRecord) -> None:
             if _exists(connection, "containers", "name", record.name):
                 record = replace(record, name=record.id[:12])
-            if not _is_free(connection, record.slot):
-                record = replace(record, slot=_free_slot(connection))
             _insert(connection, record)
 
         insert_each(connection, self._records.containers(), insert)
@@ -143,7 +125,7 @@ class ContainerTable:
 
 def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
     connection.execute(
-        f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             record.name,
@@ -151,7 +133,6 @@ def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
             _dumps(record.spec),
             json.dumps(record.command),
             record.created,
-            record.slot,
             record.removing,
         ),
     )
@@ -169,10 +150,9 @@ def _select(
             codec.from_json(RunSpec, json.loads(spec)),
             tuple(json.loads(command)),
             created,
-            slot,
             bool(removing),
         )
-        for id, name, image_id, spec, command, created, slot, removing in rows
+        for id, name, image_id, spec, command, created, removing in rows
     ]
 
 
@@ -204,20 +184,9 @@ def _taken(connection: sqlite3.Connection) -> Callable[[str], bool]:
     return lambda name: _exists(connection, "containers", "name", name)
 
 
-def _exists(connection: sqlite3.Connection, table: str, column: str, value: str | int) -> bool:
+def _exists(connection: sqlite3.Connection, table: str, column: str, value: str) -> bool:
     query = f"SELECT 1 FROM {table} WHERE {column} = ?"
     return connection.execute(query, (value,)).fetchone() is not None
-
-
-def _is_free(connection: sqlite3.Connection, slot: int) -> bool:
-    return slot in range(SLOTS) and not _exists(connection, "containers", "slot", slot)
-
-
-def _free_slot(connection: sqlite3.Connection) -> int:
-    slot = int(connection.execute(_LOWEST_FREE).fetchone()[0])
-    if slot >= SLOTS:
-        raise EngineError(f"all {SLOTS} ranges of user ids are taken; remove some containers")
-    return slot
 
 
 def _dumps(spec: RunSpec) -> str:

@@ -1,0 +1,459 @@
+"""The life of a container: what each verb does, in which status it may be said, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from cellbox.errors import AlreadyExists, InvalidArgument, NotFound, StartError, WrongState
+from cellbox.model.container import (
+    ExecSpec,
+    HealthCheck,
+    MountKind,
+    MountSpec,
+    RestartPolicy,
+    RunSpec,
+    Security,
+    Status,
+    Ulimit,
+)
+
+TRAP = 'trap "exit 7" TERM; echo ready; while :; do sleep 0.02; done'
+
+
+def ready(engine, id, text=b"ready"):
+    """A condition: has the container written ``text``?"""
+    return lambda: any(text in data for _, _, data in engine.containers.logs(id))
+
+
+# Making and naming ------------------------------------------------------------------------------
+
+
+def test_a_new_container_is_created_and_does_not_run(engine, busybox):
+    made = engine.containers.create(RunSpec("busybox", ("true",)), name="web")
+    assert (made.name, made.status, made.pid, made.image_id) == ("web", "created", 0, busybox.id)
+    assert made.command == ("true",)
+    assert engine.containers.list() == []
+    assert engine.containers.list(all=True) == [made]
+
+
+def test_without_its_image_nothing_is_made(engine):
+    with pytest.raises(NotFound, match="No such image: nosuch:latest"):
+        engine.containers.create(RunSpec("nosuch"))
+    assert engine.containers.list(all=True) == []
+
+
+def test_a_name_in_use_is_refused_in_dockers_words(engine, busybox):
+    first = engine.containers.create(RunSpec("busybox"), name="web")
+    sentence = f'Conflict. The container name "/web" is already in use by container "{first.id}"'
+    with pytest.raises(AlreadyExists, match=sentence):
+        engine.containers.create(RunSpec("busybox"), name="web")
+
+
+def test_a_bad_name_is_refused_in_dockers_words(engine, busybox):
+    with pytest.raises(InvalidArgument, match=r"Invalid container name \(a b\)"):
+        engine.containers.create(RunSpec("busybox"), name="a b")
+
+
+def test_a_container_is_found_by_name_id_and_prefix(engine, busybox):
+    made = engine.containers.create(RunSpec("busybox"), name="web")
+    for ref in ("web", "/web", made.id, made.short_id, made.id[:20]):
+        assert engine.containers.get(ref).id == made.id
+    for ref in ("nosuch", "we", "", made.id + "0"):
+        with pytest.raises(NotFound, match="No such container: "):
+            engine.containers.get(ref)
+
+
+def test_a_prefix_of_several_is_refused(engine, busybox):
+    firsts = {}
+    while True:  # sixteen digits: at most seventeen containers
+        id = engine.containers.create(RunSpec("busybox")).id
+        if id[0] in firsts:
+            break
+        firsts[id[0]] = id
+    with pytest.raises(InvalidArgument, match="Multiple IDs found"):
+        engine.containers.get(id[0])
+
+
+def test_rename(engine, start):
+    start(name="web")
+    engine.containers.create(RunSpec("busybox"), name="db")
+    engine.containers.rename("web", "front")
+    assert engine.containers.get("front").status is Status.RUNNING
+    with pytest.raises(NotFound):
+        engine.containers.get("web")
+    with pytest.raises(AlreadyExists):
+        engine.containers.rename("front", "db")
+    with pytest.raises(InvalidArgument):
+        engine.containers.rename("front", "front")
+    with pytest.raises(InvalidArgument):
+        engine.containers.rename("front", "a b")
+    assert engine.containers.get("front").name == "front"
+
+
+# Starting and ending ----------------------------------------------------------------------------
+
+
+def test_a_started_one_runs_and_starting_it_again_does_nothing(engine, start):
+    running = start(name="web")
+    assert running.status is Status.RUNNING and running.pid > 0 and running.started
+    engine.containers.start("web")
+    assert engine.containers.get("web").pid == running.pid
+
+
+def test_the_exit_code_is_kept(engine, run):
+    ran = run("sh", "-c", "exit 3")
+    ended = engine.containers.get(ran.id)
+    assert (ran.code, ended.status, ended.exit_code, ended.pid) == (3, "exited", 3, 0)
+    assert ended.created <= ended.started <= ended.finished
+
+
+def test_death_by_a_signal_is_128_and_more(run):
+    assert run("sh", "-c", "kill -KILL $$", init=True).code == 137
+
+
+def test_one_that_has_ended_starts_again_with_its_files(engine, run):
+    ran = run("sh", "-c", "echo x >> /log; exit $(wc -l < /log)")
+    assert ran.code == 1
+    engine.containers.start(ran.id)
+    assert engine.containers.wait(ran.id, timeout=10) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (("nosuch",), 127, "not found"),
+        (("/no/such",), 127, "no such file or directory"),
+        (("/etc/passwd",), 126, "permission denied"),
+        (("/etc",), 126, "permission denied|is a directory"),
+    ],
+)
+def test_what_cannot_be_run_is_told_by_dockers_codes(engine, busybox, command, code, words):
+    id = engine.containers.create(RunSpec("busybox", command)).id
+    with pytest.raises(StartError, match=f"(?i){words}") as caught:
+        engine.containers.start(id)
+    assert caught.value.exit_code == code
+    found = engine.containers.get(id)
+    assert found.exit_code == code and found.error
+    engine.containers.remove(id)
+
+
+def test_stop_lets_it_end_in_order(engine, start, until):
+    id = start("sh", "-c", TRAP).id
+    until(ready(engine, id))
+    engine.containers.stop(id)
+    assert engine.containers.get(id).exit_code == 7
+    engine.containers.stop(id)  # nothing to do
+
+
+def test_stop_kills_what_does_not_listen(engine, start, until):
+    id = start("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.02; done").id
+    until(ready(engine, id))
+    engine.containers.stop(id, timeout=0.1)
+    assert engine.containers.get(id).exit_code == 137
+
+
+@pytest.mark.parametrize("how", ["spec", "argument"])
+def test_the_signal_that_stops_can_be_chosen(engine, start, until, how):
+    script = "trap 'exit 9' USR2; echo ready; while :; do sleep 0.02; done"
+    id = start("sh", "-c", script, stop_signal="USR2" if how == "spec" else "").id
+    until(ready(engine, id))
+    engine.containers.stop(id, signal="SIGUSR2" if how == "argument" else "")
+    assert engine.containers.get(id).exit_code == 9
+
+
+def test_kill_sends_any_signal(engine, start, until):
+    id = start("sh", "-c", "trap 'echo hup' HUP; echo ready; while :; do sleep 0.02; done").id
+    until(ready(engine, id))
+    engine.containers.kill(id, signal="HUP")
+    until(ready(engine, id, b"hup"))
+    assert engine.containers.get(id).status is Status.RUNNING
+    with pytest.raises(InvalidArgument, match="Invalid signal: NOSUCH"):
+        engine.containers.kill(id, signal="NOSUCH")
+    engine.containers.kill(id)
+    assert engine.containers.wait(id, timeout=10) == 137
+
+
+def test_pause_holds_everything(engine, start, until):
+    id = start("sh", "-c", "while :; do echo tick; sleep 0.02; done").id
+    until(ready(engine, id, b"tick"))
+    engine.containers.pause(id)
+    assert engine.containers.get(id).status is Status.PAUSED
+    before = len(list(engine.containers.logs(id)))
+    engine.containers.unpause(id)
+    until(lambda: len(list(engine.containers.logs(id))) > before)
+    assert engine.containers.get(id).status is Status.RUNNING
+
+
+def test_a_paused_one_can_be_stopped(engine, start):
+    id = start().id
+    engine.containers.pause(id)
+    engine.containers.stop(id, timeout=0)
+    assert engine.containers.get(id).status is Status.EXITED
+
+
+def test_wait(engine, start):
+    id = start("sh", "-c", "sleep 0.3; exit 5").id
+    with pytest.raises(TimeoutError):
+        engine.containers.wait(id, timeout=0.01)
+    assert engine.containers.wait(id, timeout=10) == 5
+    assert engine.containers.wait(id) == 5
+
+
+# What a status does not allow --------------------------------------------------------------------
+
+REFUSED = {
+    "created": {"kill", "pause", "unpause", "exec"},
+    "running": {"unpause", "remove"},
+    "paused": {"start", "pause", "exec", "attach", "remove"},
+    "exited": {"kill", "pause", "unpause", "exec"},
+}
+
+
+@pytest.mark.parametrize("status", REFUSED)
+def test_verbs_that_a_status_does_not_allow(engine, busybox, status):
+    containers = engine.containers
+    id = containers.create(RunSpec("busybox", ("sleep", "1000"), detach=True), name="web").id
+    if status != "created":
+        containers.start(id)
+    if status == "paused":
+        containers.pause(id)
+    elif status == "exited":
+        containers.kill(id)
+        containers.wait(id)
+    verbs = {
+        "start": containers.start,
+        "kill": containers.kill,
+        "pause": containers.pause,
+        "unpause": containers.unpause,
+        "exec": lambda ref: containers.exec(ref, ExecSpec(("true",))),
+        "attach": lambda ref: containers.attach(ref),
+        "remove": containers.remove,
+    }
+    for verb in REFUSED[status]:
+        with pytest.raises(WrongState, match="web|start a paused container"):
+            verbs[verb](id)
+        assert containers.get(id).status == status
+
+
+def test_the_sentences_that_clients_know(engine, start):
+    start(name="web")
+    with pytest.raises(WrongState, match='cannot remove container "web".* stop the container'):
+        engine.containers.remove("web")
+    engine.containers.kill("web")
+    engine.containers.wait("web")
+    with pytest.raises(WrongState, match="Container web is not running"):
+        engine.containers.kill("web")
+
+
+# Taking away ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["created", "exited"])
+def test_remove(engine, busybox, status):
+    id = engine.containers.create(RunSpec("busybox", ("true",)), name="web").id
+    if status == "exited":
+        engine.containers.start(id)
+        engine.containers.wait(id)
+    engine.containers.remove("web")
+    assert engine.containers.list(all=True) == []
+    for verb in (engine.containers.get, engine.containers.remove, engine.containers.logs):
+        with pytest.raises(NotFound, match=f"No such container: {id}"):
+            verb(id)
+    assert engine.containers.create(RunSpec("busybox"), name="web").id != id
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_force_kills_what_runs(engine, start, paused):
+    id = start().id
+    if paused:
+        engine.containers.pause(id)
+    engine.containers.remove(id, force=True)
+    assert engine.containers.list(all=True) == []
+
+
+def test_one_that_removes_itself(engine, run, until):
+    ran = run("sh", "-c", "echo hi; exit 4", auto_remove=True)
+    assert (ran.code, ran.out) == (4, "hi\n")
+    with pytest.raises(NotFound):
+        engine.containers.get(ran.id)
+    assert engine.containers.list(all=True) == []
+
+
+def test_one_that_removes_itself_tells_its_code_to_who_waits(engine, start):
+    id = start("sh", "-c", "sleep 0.2; exit 6", auto_remove=True).id
+    assert engine.containers.wait(id, timeout=10) == 6
+    with pytest.raises(NotFound):
+        engine.containers.logs(id)
+
+
+# Restarts, health, init -------------------------------------------------------------------------
+
+
+def test_on_failure_starts_again_so_many_times(engine, start):
+    id = start("sh", "-c", "exit 3", restart=RestartPolicy("on-failure", 2)).id
+    assert engine.containers.wait(id, timeout=20) == 3
+    assert engine.containers.get(id).restarts == 2
+
+
+def test_on_failure_leaves_success_alone(engine, start):
+    id = start("true", restart=RestartPolicy("on-failure")).id
+    assert engine.containers.wait(id, timeout=10) == 0
+    assert engine.containers.get(id).restarts == 0
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped"])
+def test_always_goes_on_until_it_is_stopped(engine, start, until, policy):
+    id = start("sleep", "0.01", restart=RestartPolicy(policy)).id
+    until(lambda: engine.containers.get(id).restarts >= 2)
+    engine.containers.stop(id)
+    assert engine.containers.get(id).status is Status.EXITED
+    engine.containers.remove(id)
+
+
+def test_a_policy_can_be_changed_while_it_runs(engine, start, until):
+    id = start("sh", "-c", "sleep 0.2; exit 1", restart=RestartPolicy("always")).id
+    engine.containers.update(id, restart=RestartPolicy("no"))
+    assert engine.containers.get(id).spec.restart == RestartPolicy("no")
+    assert engine.containers.wait(id, timeout=10) == 1
+
+
+@pytest.mark.parametrize(("command", "status"), [("true", "healthy"), ("false", "unhealthy")])
+def test_health(engine, start, until, command, status):
+    check = HealthCheck(("CMD", command), interval=0.02, timeout=5.0, retries=2)
+    id = start(health=check).id
+    until(lambda: (engine.containers.get(id).health or check) and True)
+    until(lambda: (h := engine.containers.get(id).health) and h.status == status)
+    found = engine.containers.get(id).health
+    assert found.log[-1]["exit_code"] == (0 if command == "true" else 1)
+    assert found.failing_streak >= (0 if command == "true" else 2)
+
+
+def test_init_reaps_orphans(engine, start, until):
+    script = "(sleep 0.05 & ) ; (sleep 0.05 & ) ; exec sleep 1000"
+    id = start("sh", "-c", script, init=True).id
+
+    def states():
+        with engine.containers.exec(id, ExecSpec(("ps", "-o", "stat,comm"))) as stream:
+            return b"".join(data for _, data in stream).decode()
+
+    until(lambda: states().count("sleep") == 1)
+    assert "Z" not in states().replace("STAT", "")
+
+
+# What a container is given -----------------------------------------------------------------------
+
+
+def test_what_was_asked_for_arrives(run):
+    ran = run(
+        "sh",
+        "-c",
+        "echo $A $(pwd) $(id -u):$(id -g) $(hostname) $(ulimit -n)",
+        env=("A=1",),
+        workdir="/srv",
+        user="guest",
+        hostname="box",
+        ulimits=(Ulimit("nofile", 77, 77),),
+    )
+    assert ran.out == "1 /srv 405:100 box 77\n"
+
+
+def test_the_environment_is_dockers_and_nothing_else(run, monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    ran = run("env")
+    names = {line.partition("=")[0] for line in ran.out.splitlines()}
+    assert names == {"PATH", "HOSTNAME", "HOME"}
+
+
+def test_entrypoint_and_command(engine, run, busybox):
+    assert run("a", "b", entrypoint=("echo", "-n")).out == "a b"
+    assert engine.containers.create(RunSpec("busybox")).command == ("sh",)
+    with pytest.raises(InvalidArgument, match="No command specified"):
+        engine.containers.create(RunSpec("busybox", entrypoint=()) if False else _empty())
+
+
+def _empty():
+    return RunSpec("busybox", entrypoint=("",), command=())
+
+
+def test_mounts(run, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "in").write_text("from outside\n")
+    mounts = (
+        MountSpec(MountKind.BIND, "/h", str(shared)),
+        MountSpec(MountKind.BIND, "/ro", str(shared), read_only=True),
+        MountSpec(MountKind.TMPFS, "/t/u", size=1 << 20),
+    )
+    ran = run("sh", "-c", "cat /h/in; echo o > /h/out; touch /ro/x; df /t/u", mounts=mounts)
+    assert ran.out.startswith("from outside\n") and "1024" in ran.out
+    assert "Read-only file system" in ran.err
+    assert (shared / "out").read_text() == "o\n"
+
+
+def test_a_missing_bind_source_is_refused_in_dockers_words(engine, busybox, tmp_path):
+    spec = RunSpec("busybox", mounts=(MountSpec(MountKind.BIND, "/h", str(tmp_path / "absent")),))
+    with pytest.raises(InvalidArgument, match="bind source path does not exist: .*/absent"):
+        engine.containers.create(spec)
+
+
+def test_a_read_only_root(run):
+    ran = run("touch", "/x", security=Security(read_only=True))
+    assert ran.code == 1 and "Read-only file system" in ran.err
+
+
+def test_a_place_to_mount_on_can_be_entered_by_everybody(run):
+    ran = run("touch", "/data/deep/f", user="guest", mounts=(MountSpec(MountKind.TMPFS, "/data/deep"),))
+    assert (ran.code, ran.err) == (0, "")
+
+
+# Lists ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def zoo(engine, start, run):
+    """Four containers: one created, one exited with 3, one running, one paused; by name."""
+    made = {"new": engine.containers.create(RunSpec("busybox", labels={"tier": "a"}), name="new")}
+    made["old"] = engine.containers.create(RunSpec("busybox", ("sh", "-c", "exit 3")), name="old")
+    engine.containers.start("old")
+    engine.containers.wait("old")
+    made["up"] = start(name="up", labels={"tier": "b", "env": "x"})
+    made["held"] = start(name="held", mounts=(MountSpec(MountKind.TMPFS, "/scratch"),))
+    engine.containers.pause("held")
+    return made
+
+
+def names(engine, all=True, **filters):
+    return [one.name for one in engine.containers.list(all=all, filters=filters or None)]
+
+
+def test_lists_are_newest_first_and_filtered(engine, zoo, busybox):
+    assert names(engine) == ["held", "up", "old", "new"]
+    assert names(engine, all=False) == ["held", "up"]
+    assert names(engine, status=["exited", "paused"]) == ["held", "old"]
+    assert names(engine, all=False, status=["exited"]) == ["old"]
+    assert names(engine, all=False, exited=["3"]) == ["old"]
+    assert names(engine, exited=["0"]) == []
+    assert names(engine, name=["l"]) == ["held", "old"]
+    assert names(engine, id=[zoo["up"].short_id]) == ["up"]
+    assert names(engine, label=["tier"]) == ["up", "new"]
+    assert names(engine, label=["tier=b", "env"]) == ["up"]
+    assert names(engine, label=["tier=b", "env=y"]) == []
+    assert names(engine, before=["old"]) == ["new"]
+    assert names(engine, since=["old"]) == ["held", "up"]
+    assert names(engine, ancestor=["busybox"]) == ["held", "up", "old", "new"]
+    assert names(engine, ancestor=[busybox.short_id]) == ["held", "up", "old", "new"]
+    assert names(engine, ancestor=["alpine"]) == []
+    assert names(engine, health=["none"]) == ["held", "up", "old", "new"]
+    assert names(engine, network=["none"]) == ["held", "up", "old", "new"]
+    assert names(engine, volume=["/scratch"]) == ["held"]
+
+
+@pytest.mark.parametrize("filters", [{"nosuch": ["x"]}, {"status": ["nosuch"]}, {"exited": ["x"]}])
+def test_filters_that_do_not_exist_are_refused(engine, zoo, filters):
+    with pytest.raises(InvalidArgument, match="(?i)invalid filter"):
+        engine.containers.list(all=True, filters=filters)
+
+
+def test_before_what_does_not_exist(engine, zoo):
+    with pytest.raises(NotFound):
+        engine.containers.list(all=True, filters={"before": ["nosuch"]})
