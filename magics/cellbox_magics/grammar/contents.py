@@ -1,0 +1,99 @@
+"""The table of contents: every command, the module that holds it, and the line that ``--help``
+shows.
+
+The only place where a command's summary stands. ``--help`` and a line that names one verb need no
+other module than that verb's, which is why the front ends start fast.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where a command is: ``module`` of this package, and its ``attribute`` there."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+ENTRIES = {
+    "run": Entry("programs", "run", "Create and run a new container from an image"),
+    "exec": Entry("programs", "exec_", "Execute a command in a running container"),
+    "create": Entry("programs", "create", "Create a new container"),
+    "start": Entry("programs", "start", "Start one or more stopped containers"),
+    "attach": Entry("programs", "attach", "Attach input and output to a running container"),
+    "stop": Entry("lifecycle", "stop", "Stop one or more running containers"),
+    "restart": Entry("lifecycle", "restart", "Restart one or more containers"),
+    "kill": Entry("lifecycle", "kill", "Kill one or more running containers"),
+    "pause": Entry("lifecycle", "pause", "Pause all processes within one or more containers"),
+    "unpause": Entry("lifecycle", "unpause", "Unpause all processes within containers"),
+    "wait": Entry("lifecycle", "wait", "Block until containers stop, then print their exit codes"),
+    "rm": Entry("lifecycle", "rm", "Remove one or more containers"),
+    "rename": Entry("lifecycle", "rename", "Rename a container"),
+    "update": Entry("lifecycle", "update", "Update configuration of one or more containers"),
+    "ps": Entry("look", "ps", "List containers"),
+    "logs": Entry("look", "logs", "Fetch the logs of a container"),
+    "inspect": Entry("look", "inspect", "Return low-level information on containers and images"),
+    "top": Entry("look", "top", "Display the running processes of a container"),
+    "stats": Entry("look", "stats", "Display a live stream of resource usage statistics"),
+    "port": Entry("look", "port", "List port mappings of a container"),
+    "diff": Entry("look", "diff", "Inspect changes to files on a container's filesystem"),
+    "cp": Entry("files", "cp", "Copy files between a container and the local filesystem"),
+    "export": Entry("files", "export", "Export a container's filesystem as a tar archive"),
+    "commit": Entry("images", "commit", "Create a new image from a container's changes"),
+    "images": Entry("images", "images", "List images"),
+    "pull": Entry("images", "pull", "Download an image from a registry"),
+    "rmi": Entry("images", "rmi", "Remove one or more images"),
+    "tag": Entry("images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "history": Entry("images", "history", "Show the history of an image"),
+    "save": Entry("images", "save", "Save one or more images to a tar archive"),
+    "load": Entry("images", "load", "Load an image from a tar archive or STDIN"),
+    "import": Entry("images", "import_", "Make an image from a tarball of a filesystem"),
+    "events": Entry("look", "events", "Get real time events from the engine"),
+    "info": Entry("system", "info", "Display system-wide information"),
+    "version": Entry("system", "version", "Show the version information"),
+    "doctor": Entry("system", "doctor", "Say what this machine can do, and what would change it"),
+    "container prune": Entry("lifecycle", "prune", "Remove all stopped containers"),
+    "image inspect": Entry("images", "inspect", "Display detailed information on images"),
+    "image prune": Entry("images", "prune", "Remove unused images"),
+    "system df": Entry("system", "df", "Show disk usage"),
+    "system check": Entry("system", "check", "Look through the whole store for damage"),
+    "system prune": Entry("system", "prune", "Remove stopped containers and unused images"),
+}
+
+_ON_CONTAINERS = (
+    *("run", "exec", "create", "start", "attach", "stop", "restart", "kill", "pause", "unpause"),
+    *("wait", "rm", "rename", "update", "ps", "logs", "inspect", "top", "stats", "port", "diff"),
+    *("cp", "export", "commit"),
+)
+_ON_IMAGES = ("pull", "tag", "history", "save", "load", "import")
+
+ROOT = {
+    name: name
+    for name in (
+        *_ON_CONTAINERS,
+        *("images", "rmi", *_ON_IMAGES, "events", "info", "version", "doctor"),
+    )
+}
+"""What stands at the top of the tree: the visible name, and the key of :data:`ENTRIES`."""
+
+CELL = {"run": "run", "exec": "exec"}
+"""What can do something with the body of a cell."""
+
+CONTAINER = {**{name: name for name in _ON_CONTAINERS}, "prune": "container prune"}
+IMAGE = {
+    "ls": "images",
+    "rm": "rmi",
+    **{name: name for name in _ON_IMAGES},
+    "inspect": "image inspect",
+    "prune": "image prune",
+}
+SYSTEM = {
+    "df": "system df",
+    "check": "system check",
+    "prune": "system prune",
+    "info": "info",
+    "events": "events",
+}

@@ -1,0 +1,211 @@
+"""Facts to the rows of ``ps``, ``images``, ``history``, ``stats``, ...: Docker's field names; pure.
+
+A :class:`View` is a kind of listing: its default columns, and the title of each field that
+``--format`` may name. :func:`show` makes the result of a listing out of rows: a table, or lines.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cellbox.model.container import Container, MountKind, Stats
+from cellbox.model.event import Event
+from cellbox.model.image import HistoryEntry, Image
+from cellbox.model.system import DiskUsage
+from cellbox.wire.objects import timestamp
+
+from . import humanize, template
+from .tables import Lines, Table
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """One kind of listing: default ``columns``, and the ``titles`` of all fields."""
+
+    columns: tuple[str, ...]
+    titles: Mapping[str, str]
+
+
+CONTAINERS = View(
+    ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"),
+    {
+        "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "RunningFor": "CREATED",
+        "CreatedAt": "CREATED AT", "Status": "STATUS", "State": "STATE", "Ports": "PORTS",
+        "Names": "NAMES", "Labels": "LABELS", "Mounts": "MOUNTS", "Networks": "NETWORKS",
+        "Size": "SIZE", "LocalVolumes": "LOCAL VOLUMES", "Platform": "PLATFORM",
+    },
+)  # fmt: skip
+IMAGES = View(
+    ("Repository", "Tag", "ID", "CreatedSince", "Size"),
+    {
+        "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID",
+        "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE",
+    },
+)  # fmt: skip
+HISTORY = View(
+    ("ID", "CreatedSince", "CreatedBy", "Size", "Comment"),
+    {
+        "ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
+        "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
+    },
+)  # fmt: skip
+STATS = View(
+    ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"),
+    {
+        "ID": "CONTAINER ID", "Name": "NAME", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT",
+        "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS",
+        "Container": "CONTAINER",
+    },
+)  # fmt: skip
+DISK = View(
+    ("Type", "TotalCount", "Active", "Size", "Reclaimable"),
+    {
+        "Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE",
+        "Reclaimable": "RECLAIMABLE",
+    },
+)  # fmt: skip
+
+
+def show(
+    view: View,
+    rows: Sequence[Row],
+    items: Sequence[Any] = (),
+    *,
+    format: str = "",
+    columns: Sequence[str] = (),
+) -> Table | Lines:
+    """A listing as the user asked for it: ``format`` empty or ``table`` is the table of ``columns``
+    (the view's own where empty), ``json`` one object a line, else a Go template."""
+    if format in ("", "table"):
+        chosen = columns or view.columns
+        titles = [view.titles[name] for name in chosen]
+        return Table(titles, [[row[name] for name in chosen] for row in rows], items)
+    if format == "json":
+        return Lines(
+            template.to_json({key: row[key] for key in row if key != "Label"}) for row in rows
+        )
+    if format.startswith("table "):
+        return _template_table(view, rows, items, format.removeprefix("table ").strip())
+    read = template.parse(format)
+    return Lines(read.render(row) for row in rows)
+
+
+def _template_table(view: View, rows: Sequence[Row], items: Sequence[Any], source: str) -> Table:
+    cells = [template.parse(cell) for cell in source.replace("\\t", "\t").split("\t")]
+    titles = [cell.render(view.titles) for cell in cells]
+    return Table(titles, [[cell.render(row) for cell in cells] for row in rows], items)
+
+
+def container(facts: Container, *, full: bool = False, now: float | None = None) -> Row:
+    """The row of ``ps``; ``full`` leaves ids and commands uncut (``--no-trunc``)."""
+    now = time.time() if now is None else now
+    command = " ".join(facts.command)
+    binds = [mount.source for mount in facts.spec.mounts if mount.kind is MountKind.BIND]
+    return {
+        "ID": facts.id if full else facts.short_id,
+        "Image": facts.spec.image,
+        "Command": f'"{command if full else humanize.shorten(command, 20)}"',
+        "CreatedAt": humanize.clock(facts.created),
+        "RunningFor": humanize.ago(facts.created, now),
+        "Status": humanize.status(facts, now),
+        "State": str(facts.status),
+        "Ports": "",
+        "Names": facts.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in facts.spec.labels.items()),
+        "Label": facts.spec.labels,
+        "Mounts": ",".join(bind if full else humanize.shorten(bind, 15) for bind in binds),
+        "Networks": facts.spec.network,
+        "Size": "",
+        "LocalVolumes": "0",
+        "Platform": facts.spec.platform,
+    }
+
+
+def images(facts: Image, *, full: bool = False, now: float | None = None) -> list[Row]:
+    """The rows of ``images``: one a tag, ``<none>`` where there is none."""
+    now = time.time() if now is None else now
+    digest = next((word.partition("@")[2] for word in facts.digests), "<none>")
+    common = {
+        "ID": facts.id if full else facts.short_id,
+        "Digest": digest,
+        "CreatedSince": humanize.ago(facts.created, now),
+        "CreatedAt": humanize.clock(facts.created),
+        "Size": humanize.size(facts.size),
+    }
+    names = [tag.rpartition(":")[::2] for tag in facts.tags] or [("<none>", "<none>")]
+    return [{"Repository": name, "Tag": tag, **common} for name, tag in names]
+
+
+def history(
+    entry: HistoryEntry, image_id: str = "", *, full: bool = False, now: float | None = None
+) -> Row:
+    """The row of ``history``; only the newest step has an ``image_id``."""
+    now = time.time() if now is None else now
+    short = image_id if full else image_id.partition(":")[2][:12]
+    made_by = " ".join(entry.created_by.split())
+    return {
+        "ID": short or "<missing>",
+        "CreatedSince": humanize.ago(entry.created, now),
+        "CreatedAt": timestamp(entry.created),
+        "CreatedBy": made_by if full else humanize.shorten(made_by, 45),
+        "Size": humanize.size(entry.size),
+        "Comment": entry.comment,
+    }
+
+
+def stats(facts: Container, then: Stats, now: Stats) -> Row:
+    """The row of ``stats``: the processor's share is measured between two readings."""
+    passed = now.system_cpu - then.system_cpu
+    share = (now.cpu - then.cpu) / passed * now.cpus * 100 if passed > 0 else 0.0
+    memory = now.memory / now.memory_limit * 100 if now.memory_limit else 0.0
+    limit = humanize.binary_size(now.memory_limit) if now.memory_limit else "unlimited"
+    return {
+        "Container": facts.short_id,
+        "ID": facts.short_id,
+        "Name": facts.name,
+        "CPUPerc": f"{max(0.0, share):.2f}%",
+        "MemUsage": f"{humanize.binary_size(now.memory)} / {limit}",
+        "MemPerc": f"{memory:.2f}%",
+        "NetIO": f"{humanize.size(now.received_bytes)} / {humanize.size(now.sent_bytes)}",
+        "BlockIO": f"{humanize.size(now.read_bytes)} / {humanize.size(now.written_bytes)}",
+        "PIDs": str(now.pids),
+    }
+
+
+def disk(usage: DiskUsage) -> Row:
+    """The row of ``system df``."""
+    share = f" ({usage.reclaimable * 100 // usage.size}%)" if usage.size else ""
+    return {
+        "Type": usage.kind,
+        "TotalCount": str(usage.total),
+        "Active": str(usage.active),
+        "Size": humanize.size(usage.size),
+        "Reclaimable": f"{humanize.size(usage.reclaimable)}{share}",
+    }
+
+
+def event(happened: Event) -> Row:
+    """The fields of one event, as Docker's JSON has them."""
+    return {
+        "Type": happened.kind,
+        "Action": happened.action,
+        "status": happened.action,
+        "id": happened.id,
+        "Actor": {"ID": happened.id, "Attributes": dict(happened.attributes)},
+        "time": int(happened.time),
+        "timeNano": int(happened.time * 1e9),
+    }
+
+
+def event_line(happened: Event) -> str:
+    """``2026-01-31T12:00:00Z container start ID (image=ubuntu, name=web)``."""
+    words = ", ".join(f"{key}={value}" for key, value in sorted(happened.attributes.items()))
+    when = timestamp(happened.time)
+    return f"{when} {happened.kind} {happened.action} {happened.id}" + (
+        f" ({words})" if words else ""
+    )
