@@ -8,15 +8,20 @@ of it: no process, no mount, no control group.
 from __future__ import annotations
 
 import contextlib
+import gzip
+import hashlib
 import json
 import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -24,11 +29,13 @@ import pytest
 
 from cellbox.connect import connect
 from cellbox.containers.client import Launcher
+from cellbox.containers.messages import group_name
 from cellbox.engine import Engine
 from cellbox.errors import CellboxError
+from cellbox.images import config as config_documents
 from cellbox.linux import cgroups
 from cellbox.local.places import run_directory
-from cellbox.model.image import Image
+from cellbox.model.image import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Image
 
 Until = Callable[..., None]
 
@@ -82,28 +89,16 @@ def engine(store: Path) -> Iterator[Engine]:
 
 
 def _take_down(root: Path, run: Path) -> None:
-    ids = _containers_of(root)
     try:
         if root.exists():
             _remove_containers()
     finally:
+        shims = processes_of(run)
         _end_launcher(root, run)
     wait_until(lambda: not processes_of(run), 15.0)
     assert not [line for line in Path("/proc/self/mounts").open() if str(root) in line]
-    assert not ids & set(cgroups.leftovers())
+    assert not {group_name(pid) for pid in shims} & set(cgroups.leftovers())
     shutil.rmtree(run, ignore_errors=True)
-
-
-def _containers_of(root: Path) -> set[str]:
-    """The ids of all containers that this store ever had."""
-    ids: set[str] = set()
-    for name in ("events.jsonl", "events.jsonl.1"):
-        with contextlib.suppress(FileNotFoundError):
-            for line in (root / name).read_text().splitlines():
-                event = json.loads(line)
-                if event.get("kind") == "container":
-                    ids.add(event["id"])
-    return ids
 
 
 def _remove_containers() -> None:
@@ -116,14 +111,23 @@ def _remove_containers() -> None:
 
 def _end_launcher(root: Path, run: Path) -> None:
     """Kill the launcher, if one runs; before that it takes away what only it may."""
-    if not (run / "launcher.sock").exists():
+    pid = launcher_of(run)
+    if not pid:
         return
-    launcher = Launcher(root, run)
     for path in [*root.iterdir()] if os.geteuid() else []:
-        launcher.work("remove", {"path": str(path)})
-    for pid in processes_of(run):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        Launcher(root, run).work("remove", {"path": str(path)})
+    os.kill(pid, signal.SIGKILL)
+
+
+def launcher_of(run: Path) -> int:
+    """The pid of the launcher that listens in ``run``, 0 where there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        try:
+            connection.connect(str(run / "launcher.sock"))
+        except (FileNotFoundError, ConnectionError):
+            return 0
+        connection.send(b'{"op": "ping"}')
+        return int(json.loads(connection.recv(4096))["pid"])
 
 
 def processes_of(run: Path) -> list[int]:
@@ -186,12 +190,99 @@ def ordinary_user() -> Iterator[pwd.struct_passwd]:
     try:
         yield pwd.getpwnam(name)
     finally:
-        _end_processes_of(pwd.getpwnam(name).pw_uid)
+        uid = pwd.getpwnam(name).pw_uid
+        wait_until(lambda: not _end_processes_of(uid))
         subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
 
 
-def _end_processes_of(uid: int) -> None:
+def _end_processes_of(uid: int) -> list[int]:
+    """Kill what this user runs; which processes those were. /proc/PID belongs to root where a
+    process is undumpable, so it is asked for its user."""
+    found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and entry.stat().st_uid == uid:
+            if entry.name.isdecimal() and f"\nUid:\t{uid}\t" in (entry / "status").read_text():
                 os.kill(int(entry.name), signal.SIGKILL)
+                found.append(int(entry.name))
+    return found
+
+
+# A registry -------------------------------------------------------------------------------------
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A registry of one image: its manifest under one tag, its blobs by digest."""
+
+    server: Registry
+
+    def do_GET(self) -> None:
+        kind, _, ref = self.path.rpartition("/")
+        data = self.server.documents.get(ref)
+        if data is None or not kind.startswith("/v2"):
+            self.send_error(404)
+            return
+        manifest = kind.endswith("/manifests")
+        self.server.blobs_sent += not manifest and self.command == "GET"
+        self.send_response(200)
+        self.send_header(
+            "Content-Type", DOCKER_MANIFEST if manifest else "application/octet-stream"
+        )
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Docker-Content-Digest", _digest(data))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the tests' output is pytest's."""
+
+
+class Registry(ThreadingHTTPServer):
+    """``name`` is the image's name there; ``blobs_sent`` counts downloads."""
+
+    daemon_threads = True
+
+    def __init__(self, layer: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.name = f"127.0.0.1:{self.server_address[1]}/box:1"
+        self.blobs_sent = 0
+        blob = gzip.compress(layer, 1)
+        config = json.dumps(
+            {
+                "architecture": str(config_documents.host_platform().architecture),
+                "os": "linux",
+                "config": {"Cmd": ["sh"]},
+                "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+            }
+        ).encode()
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": DOCKER_MANIFEST,
+                "config": _described(DOCKER_CONFIG, config),
+                "layers": [_described(DOCKER_LAYER + ".gzip", blob)],
+            }
+        ).encode()
+        self.documents = {_digest(data): data for data in (blob, config, manifest)}
+        self.documents |= {"": b"{}", "1": manifest}
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _described(media_type: str, data: bytes) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
+
+
+@pytest.fixture
+def registry(busybox_tar: Path) -> Iterator[Registry]:
+    """A registry on loopback that has busybox under ``registry.name``."""
+    with Registry(busybox_tar.read_bytes()) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -204,7 +204,7 @@ def test_wait(engine, start):
 REFUSED = {
     "created": {"kill", "pause", "unpause", "exec"},
     "running": {"unpause", "remove"},
-    "paused": {"start", "pause", "exec", "attach", "remove"},
+    "paused": {"start", "pause", "exec", "remove"},
     "exited": {"kill", "pause", "unpause", "exec"},
 }
 
@@ -226,7 +226,6 @@ def test_verbs_that_a_status_does_not_allow(engine, busybox, status):
         "pause": containers.pause,
         "unpause": containers.unpause,
         "exec": lambda ref: containers.exec(ref, ExecSpec(("true",))),
-        "attach": lambda ref: containers.attach(ref),
         "remove": containers.remove,
     }
     for verb in REFUSED[status]:
@@ -367,12 +366,14 @@ def test_the_environment_is_dockers_and_nothing_else(run, monkeypatch):
 def test_entrypoint_and_command(engine, run, busybox):
     assert run("a", "b", entrypoint=("echo", "-n")).out == "a b"
     assert engine.containers.create(RunSpec("busybox")).command == ("sh",)
+
+
+def test_without_any_command_nothing_is_made(engine, busybox_tar):
+    with busybox_tar.open("rb") as source:
+        engine.images.import_(source, name="mute")
     with pytest.raises(InvalidArgument, match="No command specified"):
-        engine.containers.create(RunSpec("busybox", entrypoint=()) if False else _empty())
-
-
-def _empty():
-    return RunSpec("busybox", entrypoint=("",), command=())
+        engine.containers.create(RunSpec("mute"))
+    assert engine.containers.list(all=True) == []
 
 
 def test_mounts(run, tmp_path):
@@ -402,7 +403,9 @@ def test_a_read_only_root(run):
 
 
 def test_a_place_to_mount_on_can_be_entered_by_everybody(run):
-    ran = run("touch", "/data/deep/f", user="guest", mounts=(MountSpec(MountKind.TMPFS, "/data/deep"),))
+    ran = run(
+        "touch", "/data/deep/f", user="guest", mounts=(MountSpec(MountKind.TMPFS, "/data/deep"),)
+    )
     assert (ran.code, ran.err) == (0, "")
 
 

@@ -58,7 +58,7 @@ def need(*programs: str) -> None:
 
 @pytest.fixture(scope="session")
 def ubuntu_tar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A docker-archive of ``library/ubuntu``: a small Debian, made by mmdebstrap once a cache."""
+    """A docker-archive of ``library/ubuntu``: a small Debian, made by mmdebstrap and cached."""
     need("mmdebstrap", "dpkg")
     if os.geteuid() != 0:
         pytest.skip("needs root, for mmdebstrap")
@@ -67,7 +67,8 @@ def ubuntu_tar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         tree = tmp_path_factory.mktemp("debian") / "tree.tar"
         made = subprocess.run(
             ["mmdebstrap", "--quiet", "--variant=essential", "--aptopt=Acquire::Retries 3",
-             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+             "--dpkgopt=path-exclude=/usr/share/doc/*",
+             "--dpkgopt=path-exclude=/usr/share/locale/*",
              SUITE, str(tree)],
             capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -183,13 +184,11 @@ class Cell:
 
     def displays(self) -> list[Mapping[str, str]]:
         """The bundles of displays and their updates, in order."""
-        return [
-            content["data"] for kind, content in self.messages if kind.endswith("display_data")
-        ]
+        return [content["data"] for kind, content in self.messages if kind.endswith("display_data")]
 
 
 class Notebook:
-    """A real kernel with ``%load_ext cellbox`` done, and a client that speaks as JupyterLab does."""
+    """A real kernel with ``%load_ext cellbox`` done, and a client that speaks as a browser."""
 
     def __init__(self, folder: Path) -> None:
         from jupyter_client.manager import KernelManager
@@ -350,6 +349,7 @@ class Person:
     account: pwd.struct_passwd
     python: str
     modules: Path
+    ranges: bool = False
 
     def __call__(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """The ``cellbox`` command as this user."""

@@ -37,7 +37,7 @@ def test_a_pull_is_one_display_that_grows(notebook):
 def test_a_cell_is_the_script_of_its_interpreter(notebook):
     cell = notebook.run(
         "%%container run ubuntu bash\n"
-        "for n in 1 2 3; do echo \"line $n\"; done\n"
+        'for n in 1 2 3; do echo "line $n"; done\n'
         "words=(a b); echo ${#words[@]} {left,alone}\n"
         "echo problem >&2"
     )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_REQUEST = 131072
 MAX_FDS = 16
 PATIENCE = 2.0
-"""Seconds that one who has connected has for sending his request; nobody else is heard meanwhile."""
+"""Seconds that one who has connected has for sending a request; nobody else is heard meanwhile."""
 
 
 def listen(run_directory: str) -> socket.socket:

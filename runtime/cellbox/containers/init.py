@@ -176,7 +176,7 @@ def _build_kernel(prepared: Preparation, scratch: int) -> None:
     root = os.open(_STAND_IN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for mount in prepared.mounts:
         with step("mounts", f"{mount.kind} on {mount.target}"):
-            mounts.attach(root, mount, iter(()), scratch)
+            mounts.attach(root, _as_mapped(mount), iter(()), scratch)
         if mount.target == "/dev":
             with step("devices"):
                 _fill_dev(root)
@@ -186,6 +186,20 @@ def _build_kernel(prepared: Preparation, scratch: int) -> None:
         mounts.mask(root, prepared.masked, null)
         os.close(null)
     os.close(root)
+
+
+def _as_mapped(mount: mounts.Mount) -> mounts.Mount:
+    """Group 5 is tty, to whom terminals belong; a user with no id but their own has no such group
+    inside."""
+    if mount.kind != "devpts" or _is_group(5):
+        return mount
+    return replace(mount, data=mount.data.replace(",gid=5", ""))
+
+
+def _is_group(number: int) -> bool:
+    with open("/proc/self/gid_map", "rb") as file:  # bytes: a codec would be looked up
+        lines = [[int(word) for word in line.split()] for line in file]
+    return any(first <= number < first + count for first, _, count in lines)
 
 
 def _build(bundle: Bundle, sources: Iterator[int], prepared: Preparation, scratch: int) -> int:
@@ -208,19 +222,29 @@ def _build(bundle: Bundle, sources: Iterator[int], prepared: Preparation, scratc
                 mounts.move(scratch, _STAND_IN + mount.target, root, mount.target)
     with step("masks"):
         _protect_rest(bundle, wanted, root)
-        if "ro" in bundle.mounts[0].flags:
-            mounts.seal(root)
+        _seal(bundle, root)
     os.close(scratch)
     with step("pivot"):
         mounts.pivot(root)
     return root
 
 
+def _seal(bundle: Bundle, root: int) -> None:
+    """Make the root's own mounts read-only that are to be, now that all places in them are made."""
+    last = {mount.target: mount for mount in bundle.mounts}
+    for mount in bundle.mounts:
+        of_root = mount.kind == "overlay" or mount is bundle.mounts[0]
+        if of_root and "ro" in mount.flags and last[mount.target] is mount:
+            fd = mounts.open_inside(root, mount.target)
+            mounts.seal(fd)
+            os.close(fd)
+
+
 def _set_names(bundle: Bundle) -> None:
     if bundle.namespaces.uts == "private":
         socket.sethostname(bundle.hostname)
         if bundle.domainname:
-            _write_sysctl("kernel.domainname", bundle.domainname)
+            syscalls.setdomainname(bundle.domainname)
     for key, value in bundle.sysctls.items():
         _write_sysctl(key, value)
 

@@ -26,7 +26,7 @@ import socket
 import sys
 
 from cellbox.containers import control, init, shim, starter, worker
-from cellbox.containers.messages import ExitRecord, Failure, Preparation, RunState
+from cellbox.containers.messages import ExitRecord, Failure, Preparation, RunState, group_shim
 from cellbox.linux import cgroups, namespaces, syscalls
 from cellbox.model.codec import from_json, to_json
 
@@ -88,6 +88,7 @@ def main(run_directory: str, source: str, store: str) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()  # a collector writes to pages that children share
+    _sweep_groups()
     launcher = Launcher()
     os.write(1, b'{"ready": true}')
     _detach_output()
@@ -102,6 +103,16 @@ def _warm() -> None:
     cgroups.layout()
     for fact in (RunState(1, 1, health="a"), ExitRecord(1, 1.0, 1.0), Failure("a", 1, "b")):
         from_json(type(fact), json.loads(json.dumps(to_json(fact))))
+
+
+def _sweep_groups() -> None:
+    """Take away the groups of shims that were killed with their launcher."""
+    for name in cgroups.leftovers():
+        shim_pid = group_shim(os.getcwd(), name)
+        group = cgroups.existing(name)
+        if shim_pid and group and not os.path.exists(f"/proc/{shim_pid}"):
+            group.kill()
+            group.remove()
 
 
 def _listen(name: str) -> socket.socket:

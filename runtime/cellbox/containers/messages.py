@@ -14,6 +14,8 @@ over with the request. A packet is one byte of kind and its payload (:class:`Kin
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -197,12 +199,19 @@ class ExitRecord:
     restarts: int = 0
 
 
-def group_name(shim: int) -> str:
-    """The name of the control group of a container whose shim has this pid.
+def group_name(run: str, shim: int) -> str:
+    """The name of the control group of a container whose shim has this pid, in the store with the
+    run directory ``run``.
 
     Not the container's own name, since the group is made before it is known whose it will be.
     """
-    return f"shim-{shim}"
+    return f"{zlib.crc32(os.fsencode(run)):08x}-{shim}"
+
+
+def group_shim(run: str, name: str) -> int:
+    """The pid of the shim that a group belongs to, 0 for one of another store."""
+    store, _, shim = name.partition("-")
+    return int(shim) if shim.isdecimal() and name == group_name(run, int(shim)) else 0
 
 
 def packet(kind: Kind, payload: bytes = b"") -> bytes:

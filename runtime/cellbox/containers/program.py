@@ -15,8 +15,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cellbox.containers import users
 from cellbox.containers.messages import Failure, Process
@@ -64,6 +65,7 @@ def become(process: Process, program: bytes, keep: int) -> None:
         )
     with step("limits"):
         set_limits(process.rlimits)
+    _own_streams(identity.uid)
     _make_workdir(root, process.cwd)
     _close_all_but(keep)
     mask = capabilities.mask(process.capabilities)
@@ -104,6 +106,16 @@ def _set_groups(groups: Sequence[int], own: int) -> None:
     except PermissionError:
         if set(groups) - {own}:
             raise
+
+
+def _own_streams(uid: int) -> None:
+    """Let the user open /dev/stdout and the like by name, which goes by the owner of the pipe or
+    terminal behind it (runc, ``fixStdioPermissions``)."""
+    for fd in range(3):
+        status = os.fstat(fd)
+        if stat.S_ISFIFO(status.st_mode) or os.isatty(fd):
+            with suppress(OSError):  # one that was made by somebody we have no power over
+                os.fchown(fd, uid, -1)
 
 
 def _close_all_but(keep: int) -> None:

@@ -44,11 +44,12 @@ def write(path: str, fact: object, *, durable: bool = False) -> None:
 
 
 def read(kind: type[T], path: str) -> T | None:
-    """The fact in ``path``; None where there is no such file, or a power cut left it empty."""
+    """The fact in ``path``; None where there is no such file, or a bad disk or a power cut has
+    damaged it."""
     try:
         with open(path, encoding="utf-8") as file:
             return from_json(kind, json.load(file))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
 
 

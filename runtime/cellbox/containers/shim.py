@@ -32,12 +32,12 @@ from cellbox.containers.logs import LogWriter, driver, open_log
 from cellbox.containers.messages import (
     Bundle,
     ExitRecord,
+    Failure,
     Kind,
     Namespaces,
     Preparation,
     Process,
     RunState,
-    group_name,
     packet,
     preparation,
 )
@@ -53,6 +53,7 @@ from cellbox.model.event import Event
 Handler = Callable[[], None]
 _FLUSH_SECONDS = 10.0
 """How long an ended container waits for clients that do not read."""
+_REAP_SECONDS = 0.05
 
 
 def reserve(
@@ -176,7 +177,7 @@ class Shim:
     @property
     def group(self) -> cgroups.Group | None:
         """The container's cgroup, if it has one."""
-        return cgroups.existing(group_name(os.getpid()))
+        return cgroups.existing(starter.own_group())
 
     # The loop ----------------------------------------------------------------------------------
 
@@ -214,10 +215,10 @@ class Shim:
         self.children = [pid for pid in self.children if not os.waitpid(pid, os.WNOHANG)[0]]
 
     def _patience(self) -> float | None:
-        if not self.deadlines:
-            return None
-        nearest = min(due for due, _ in self.deadlines.values())
-        return max(0.0, nearest - time.monotonic()) * 1000 + 1
+        """Milliseconds until something is due; a child that helped is to be reaped soon."""
+        soon = [_REAP_SECONDS] if self.children else []
+        waits = [*soon, *(due - time.monotonic() for due, _ in self.deadlines.values())]
+        return max(0.0, min(waits)) * 1000 + 1 if waits else None
 
     def _watched(self) -> dict[int, tuple[int, Handler]]:
         """What to poll for, and who handles it, keyed by descriptor."""
@@ -382,16 +383,14 @@ class Shim:
         if oom:
             self.event("oom")
         self._write_exit()
-        if main.failure:
-            self.reply_to_starter({"failure": to_json(main.failure)})
-        else:
+        if not main.failure:
             self.event("die", exitCode=str(main.exit_code))
         self.main = None
         if self.facts.get("namespaces", {}).get("pid"):  # else all died with their first process
             self._kill_rest()
         if not main.failure and self._restarts(main.exit_code):
             return
-        self._end()
+        self._end(main.failure)
 
     def _write_exit(self) -> None:
         if self.facts.get("auto_remove"):
@@ -438,18 +437,20 @@ class Shim:
         if self.deadlines.pop("restart", None):
             self._end()
 
-    def _end(self) -> None:
-        """Nothing runs and nothing will."""
+    def _end(self, failure: Failure | None = None) -> None:
+        """Nothing runs and nothing will; ``failure`` says why nothing ever did."""
         self.ended = True
         for one in self.tasks:
             if one is not self.main and not one.ended:
                 one.signal(signal.SIGKILL)
         if self.log:
             self.log.close()
+        self._let_names_go()
+        if failure:  # told only now, so that who hears it finds a container that does not run
+            self.reply_to_starter({"failure": to_json(failure)})
         if self.owner is not None:
             self.owner.close()
             self.owner = None
-        self._let_names_go()
         self.later("flush", _FLUSH_SECONDS, self._give_up_flushing)
 
     def _let_names_go(self) -> None:
@@ -464,19 +465,20 @@ class Shim:
         self.tasks = []
 
     def _owner_gone(self) -> None:
-        """The notebook that ran this in the foreground is no more, so neither is the container."""
+        """The notebook that ran this in the foreground is no more, so neither is the container;
+        unless it said that its user has detached."""
         if self.owner is None:  # the container has ended in this very turn
             return
         try:
-            if self.owner.recv(1):
-                return
+            kept = self.owner.recv(16)
         except BlockingIOError:
             return
         except OSError:  # it has ended before it read our answer
-            pass
+            kept = b""
         self.owner.close()
         self.owner = None
-        self.stop(signal.SIGKILL, 0)
+        if not kept:
+            self.stop(signal.SIGKILL, 0)
 
     # What clients ask for ------------------------------------------------------------------------
 
@@ -518,7 +520,7 @@ class Shim:
         one = start_exec(
             self.bundle,
             process,
-            self.main.pidfd,
+            self.main,
             sink or (lambda stream, data: None),
             lambda: group.add(os.getpid()) if group else None,
         )
@@ -560,7 +562,7 @@ class Shim:
 
 
 def _remove_group() -> None:
-    group = cgroups.existing(group_name(os.getpid()))
+    group = cgroups.existing(starter.own_group())
     if group:
         group.kill()
         group.remove()

@@ -288,8 +288,9 @@ def _mounts(
         *_etc_mounts(directory),
     ]
     kept = [mount for mount in ours if not _replaced(mount.target, targets)]
-    rest = [*rootfs[1:], *kept, *(_user_mount(mount, spec) for mount in asked)]
-    return (_root(rootfs[0], spec), *sorted(rest, key=lambda mount: mount.target.count("/")))
+    root, *trees = (_root(mount, spec) for mount in rootfs)
+    rest = [*trees, *kept, *(_user_mount(mount, spec) for mount in asked)]
+    return (root, *sorted(rest, key=lambda mount: mount.target.count("/")))
 
 
 def _replaced(target: str, by: set[str]) -> bool:

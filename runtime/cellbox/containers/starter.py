@@ -20,6 +20,7 @@ import json
 import os
 import select
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -74,14 +75,21 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
+def own_group() -> str:
+    """The name of this shim's group; a shim stays in the folder ``mnt`` of the run directory."""
+    return group_name(os.path.dirname(os.getcwd()), os.getpid())
+
+
 @dataclass
 class _Birth:
     """An init that waits for its order: what the first request told."""
 
     pid: int
     shim: int
+    group: str
     feed: socket.socket
     userns: int = -1
+    root: int = 0
 
 
 def serve(launcher: socket.socket) -> NoReturn:
@@ -96,6 +104,9 @@ def serve(launcher: socket.socket) -> NoReturn:
             if fd == launcher.fileno():
                 _, fds, _, _ = socket.recv_fds(launcher, 16, 1)
                 if not fds:
+                    for _, birth in births.values():
+                        if birth is not None:
+                            _remove_group(birth)
                     os._exit(0)
                 births[fds[0]] = (socket.socket(fileno=fds[0]), None)
                 poll.register(fds[0], select.POLLIN)
@@ -128,10 +139,12 @@ def _heed(
     if not data:  # the shim is gone, or its init is not wanted
         if birth is not None:
             _forget(birth)
+            _remove_group(birth)
         return None
     request = json.loads(data)
     if birth is None:
-        birth = _Birth(request["pid"], request["shim"], socket.socket(fileno=fds[0]))
+        feed = socket.socket(fileno=fds[0])
+        birth = _Birth(request["pid"], request["shim"], request["group"], feed)
         return birth if _told(birth, lambda one: _map(one, request)) else None
     _told(birth, lambda one: _hand_over(one, request, fds, launcher))
     for fd in fds:
@@ -157,6 +170,14 @@ def _told(birth: _Birth, action: Callable[[_Birth], None]) -> bool:
     return False
 
 
+def _remove_group(birth: _Birth) -> None:
+    """Nothing will run in it: the shim that was to be has gone, or is about to."""
+    group = cgroups.existing(birth.group)
+    if group:
+        group.kill()
+        group.remove()
+
+
 def _forget(birth: _Birth) -> None:
     birth.feed.close()
     if birth.userns >= 0:
@@ -165,19 +186,18 @@ def _forget(birth: _Birth) -> None:
 
 def _map(birth: _Birth, request: Mapping[str, Any]) -> None:
     with step("namespaces"):
-        birth.userns = _map_ids(bool(request["userns"]), birth.pid, request["slot"])
+        birth.userns, birth.root = _map_ids(bool(request["userns"]), birth.pid, request["slot"])
     birth.feed.send(b"mapped")
     # Moving a process into a group of v1 waits for all processors to pass a quiet state, up to ten
     # milliseconds; here nobody waits for it.
     with step("cgroup"):
-        name = group_name(birth.shim)
-        stale = cgroups.existing(name)
+        stale = cgroups.existing(birth.group)
         if stale:  # of an earlier process with this pid, which was killed
             stale.kill()
             stale.remove()
-        group = cgroups.create(name, Limits())
+        group = cgroups.create(birth.group, Limits())
         if group:
-            group.add(birth.pid)
+            _join(group, birth.pid)
 
 
 def _hand_over(
@@ -196,6 +216,7 @@ def _hand_over(
             _limit(birth, bundle.limits)
         with step("rootfs"):
             sources = mounts.open_sources(bundle.mounts, birth.userns)
+        give_streams(stdio, birth.root)
         _record(bundle, birth, request["restarts"])
         order = {"program": bool(bundle.process.seccomp), "stdio": bool(stdio)}
         socket.send_fds(birth.feed, [json.dumps(order).encode()], [*fds, *stdio, *sources])
@@ -205,8 +226,23 @@ def _hand_over(
         launcher.send(json.dumps(to_json(preparation(bundle))).encode())
 
 
+def give_streams(stdio: list[int], root: int) -> None:
+    """Let pipes belong to the container's root, who may then hand them to the program's user."""
+    for fd in stdio:
+        if root and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, root, root)
+
+
+def _join(group: cgroups.Group, pid: int) -> None:
+    try:
+        group.add(pid)
+    except OSError:  # it was not wanted after all, and is gone
+        group.remove()
+        raise
+
+
 def _limit(birth: _Birth, limits: Limits) -> None:
-    group = cgroups.existing(group_name(birth.shim))
+    group = cgroups.existing(birth.group)
     if group:
         group.set(limits)
     else:
@@ -226,17 +262,17 @@ def _record(bundle: Bundle, birth: _Birth, restarts: int) -> None:
     records.write(os.path.join(bundle.run_directory, records.STATE), state)
 
 
-def _map_ids(private: bool, pid: int, slot: int) -> int:
-    """Write the id maps of the new process; a descriptor of its user namespace, -1 where ids on
-    disk need no mapping."""
+def _map_ids(private: bool, pid: int, slot: int) -> tuple[int, int]:
+    """Write the id maps of the new process: a descriptor of its user namespace, -1 where ids on
+    disk need no mapping, and what its root is here."""
     if not private:
-        return -1
+        return -1, 0
     wanted = [idmap.slot_range(slot)]
     own = idmap.nested_map("uid", wanted)
     idmap.write_maps(pid, own, idmap.nested_map("gid", wanted))
     if own != wanted:
-        return -1
-    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return -1, 0
+    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC), own[0][1]
 
 
 def _adjust_oom(pid: int, process: Process) -> None:

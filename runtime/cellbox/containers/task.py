@@ -20,8 +20,8 @@ from cellbox.containers import init, starter
 from cellbox.containers.messages import Bundle, Failure, Kind, Preparation, Process, packet
 from cellbox.containers.program import Failed, become, step
 from cellbox.containers.streams import Sink, Streams
+from cellbox.linux import idmap, syscalls
 from cellbox.linux import process as processes
-from cellbox.linux import syscalls
 from cellbox.model.codec import from_json, to_json
 
 
@@ -138,7 +138,13 @@ class Unborn:
         channel.close()
         feed.close()
         private = prepared.namespaces.user == "private"
-        told = {"pid": self._pid, "shim": os.getpid(), "userns": private, "slot": slot}
+        told = {
+            "pid": self._pid,
+            "shim": os.getpid(),
+            "userns": private,
+            "slot": slot,
+            "group": starter.own_group(),
+        }
         self._ask(told, [theirs.fileno()])
         theirs.close()
 
@@ -184,11 +190,11 @@ def _fork_starter() -> tuple[socket.socket, int]:
 def start_exec(
     bundle: Bundle,
     process: Process,
-    target: int,
+    target: Task,
     sink: Sink,
     join: Callable[[], None],
 ) -> Task:
-    """Start a further process in the container whose first process is the pidfd ``target``.
+    """Start a further process in the container whose first process is ``target``.
 
     A forked child enters the namespaces; only its own child can be in the pid namespace, and is
     born as the shim's child (CLONE_PARENT), so that the shim can wait for it. ``join`` is called in
@@ -215,7 +221,7 @@ def start_exec(
 def _enter(
     bundle: Bundle,
     process: Process,
-    target: int,
+    target: Task,
     channel: socket.socket,
     join: Callable[[], None],
 ) -> NoReturn:
@@ -232,7 +238,7 @@ def _enter(
 def _join(
     bundle: Bundle,
     process: Process,
-    target: int,
+    target: Task,
     channel: socket.socket,
     join: Callable[[], None],
 ) -> None:
@@ -241,9 +247,11 @@ def _join(
     with step("cgroup"):
         join()
     with step("namespaces", "the container's namespaces"):
+        if bundle.namespaces.user == "private" and not process.tty:
+            starter.give_streams([0, 1, 2], idmap.root_of(target.pid))
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         own = starter.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
-        syscalls.setns(target, own)
+        syscalls.setns(target.pidfd, own)
         if bundle.namespaces.user == "private":
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)

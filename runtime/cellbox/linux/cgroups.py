@@ -305,9 +305,10 @@ def _make(path: str, controller: str, version: int) -> None:
 
 def _mkdir(path: str) -> None:
     try:
-        os.mkdir(path, 0o755)
+        os.mkdir(path)
     except FileExistsError:
-        pass
+        return
+    os.chmod(path, 0o755)  # whatever our umask: a container's root is to see its own group
 
 
 def _enable(path: str, spill: bool = False) -> None:

@@ -118,6 +118,13 @@ def own_map(kind: str = "uid") -> list[Line]:
     return [(inside, outside, count) for inside, outside, count in rows]
 
 
+def root_of(pid: int) -> int:
+    """What the root of ``pid``'s user namespace is here; 0 where it has none."""
+    with open(f"/proc/{pid}/uid_map", encoding="utf-8") as file:
+        rows = [[int(word) for word in line.split()] for line in file]
+    return next((outside for inside, outside, _ in rows if inside == 0), 0)
+
+
 def nested_map(kind: str, wanted: Sequence[Line]) -> list[Line]:
     """The map of a container's user namespace, as its creator here can write it.
 

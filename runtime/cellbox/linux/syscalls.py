@@ -90,7 +90,7 @@ _mount.argtypes = (
 _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _umount2, _setns, _unshare, _syncfs = _libc.umount2, _libc.setns, _libc.unshare, _libc.syncfs
-_capset = _libc.capset
+_capset, _setdomainname = _libc.capset, _libc.setdomainname
 
 
 class _OpenHow(ctypes.Structure):
@@ -256,6 +256,12 @@ def setns(fd: int, flags: int) -> None:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_unshare(flags), "unshare", hex(flags))
+
+
+def setdomainname(name: str) -> None:
+    """setdomainname(2): the NIS domain name of this UTS namespace."""
+    text = name.encode()
+    _check(_setdomainname(text, len(text)), "setdomainname", name)
 
 
 def syncfs(fd: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 
@@ -9,7 +11,8 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
-    """Delete ``path`` and all below it, whatever its shape; a missing one is no error.
+    """Delete ``path`` and all below it, whatever its shape; a missing one is no error, nor is
+    another process that deletes it too.
 
     Works by descriptor and never follows a symbolic link; holds four descriptors however deep the
     tree is, since a subdirectory that is not empty is first moved up to the tree's top, where an
@@ -21,18 +24,25 @@ def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
     except FileNotFoundError:
         return
     try:
-        if not _unlink(above, name):
-            _remove_directory(above, name)
+        while not _unlink(above, name):
+            top = _open(above, name)
+            try:
+                _empty_top(top)
+            finally:
+                os.close(top)
+            if _rmdir(above, name):
+                break
+    except FileNotFoundError:
+        pass
     finally:
         os.close(above)
 
 
-def _remove_directory(above: int, name: bytes) -> None:
-    top = _open(above, name)
-    try:
-        prefix, count = b".removing-" + os.urandom(8).hex().encode(), 0
-        while below := _empty(top):
-            for entry in below:
+def _empty_top(top: int) -> None:
+    prefix, count = b".removing-" + os.urandom(8).hex().encode(), 0
+    while below := _empty(top):
+        for entry in below:
+            with contextlib.suppress(FileNotFoundError):
                 fd = _open(top, entry)
                 try:
                     for inner in _empty(fd):
@@ -40,10 +50,7 @@ def _remove_directory(above: int, name: bytes) -> None:
                         _lift(fd, inner, top, prefix + b"-%d" % count)
                 finally:
                     os.close(fd)
-                os.rmdir(entry, dir_fd=top)
-    finally:
-        os.close(top)
-    os.rmdir(name, dir_fd=above)
+                _rmdir(top, entry)
 
 
 def _empty(fd: int) -> list[bytes]:
@@ -87,11 +94,16 @@ def _unlink(parent: int, name: bytes) -> bool:
 
 
 def _rmdir(parent: int, name: bytes) -> bool:
+    """Remove an empty directory; False when something is in it."""
     try:
         os.rmdir(name, dir_fd=parent)
-        return True
-    except OSError:
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
         return False
+    return True
 
 
 def _lift(parent: int, name: bytes, top: int, lifted: bytes) -> None:

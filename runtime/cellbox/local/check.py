@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 
 from cellbox.containers import records
+from cellbox.containers.messages import group_shim
 from cellbox.errors import CellboxError, NotFound
 from cellbox.linux import cgroups
 from cellbox.local.containers import LocalContainers
@@ -144,19 +145,19 @@ class _Checker:
 
     def _readable(self, container: Container) -> bool:
         """Is what the container needs to be started there, and whole?"""
-        try:
-            bundle = records.read_bundle(str(self._containers.directory(container.id)))
-        except (OSError, ValueError, TypeError, AttributeError):
-            return False
+        bundle = records.read_bundle(str(self._containers.directory(container.id)))
         return bundle is not None and self._containers.layer(container.id).is_dir()
 
     def groups(self) -> Iterator[Damage]:
         """Control groups whose shim has died."""
         for name in cgroups.leftovers():
-            _, _, shim = name.partition("shim-")
-            if not shim.isdecimal() or os.path.exists(f"/proc/{shim}"):
+            shim = group_shim(str(self._store.run), name)
+            if not shim or os.path.exists(f"/proc/{shim}"):
                 continue
-            if self._repair and (group := cgroups.existing(name)):
+            group = cgroups.existing(name)
+            if group is None:
+                continue  # it was just being removed
+            if self._repair:
                 group.kill()
                 group.remove()
             yield Damage("cgroup", name, "its container does not run", self._did("removed"))

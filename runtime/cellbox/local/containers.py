@@ -41,6 +41,7 @@ from cellbox.model.container import (
     ExecSpec,
     Health,
     Limits,
+    MountKind,
     RestartPolicy,
     RunSpec,
     Status,
@@ -157,7 +158,7 @@ class LocalContainers:
         processes.kill(left.pid, left.pid_start, 9)
         processes.wait_gone(left.pid, left.pid_start, 5.0)
         directory = str(self.directory(record.id))
-        group = cgroups.existing(group_name(left.shim))
+        group = cgroups.existing(group_name(str(self._store.run), left.shim))
         if group is not None:
             group.kill()
             group.remove()
@@ -201,6 +202,7 @@ class LocalContainers:
         self._settle()
         image = store.image(spec.image)
         cgroups.refuse_missing(spec.limits)
+        _refuse_absent(spec)
         id = secrets.token_hex(32)
         shared = self._shared(spec, running=False)
         command = specs.command(spec, image.config)
@@ -514,7 +516,8 @@ class LocalContainers:
             with theirs, self._store.told(f"cannot attach to container {record.name}"):
                 self.shim(record.id).ask(request, [theirs.fileno()])
         self._emit(record, "attach")
-        return ContainerStream(ours, self, record)
+        owns = container.status in (Status.CREATED, Status.EXITED)
+        return ContainerStream(ours, self, record, owns)
 
     def exec(self, ref: str, spec: ExecSpec) -> Stream:
         record = self.record(ref)
@@ -560,6 +563,13 @@ class LocalContainers:
         """A stream of this process has told that the container has ended."""
         self._reap(record)
 
+    def let_go(self, record: ContainerRecord) -> None:
+        """The user detached from a container of this process: it no longer ends with it."""
+        owner = self._owned.pop(record.id, None)
+        if owner is not None:
+            with owner, contextlib.suppress(OSError):
+                owner.send(b"kept")
+
     def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
         known = {**record.spec.labels, "image": record.spec.image, "name": record.name}
         self._store.emit("container", action, record.id, **{**known, **more})
@@ -575,9 +585,10 @@ class ContainerStream(ProcessStream):
     """The streams of a container's own process, whose end is the container's."""
 
     def __init__(
-        self, end: socket.socket, containers: LocalContainers, record: ContainerRecord
+        self, end: socket.socket, containers: LocalContainers, record: ContainerRecord, owns: bool
     ) -> None:
         super().__init__(end, lambda: containers.exit_code(record))
+        self._owns = owns  # the container was started for this stream
         self._containers = containers
         self._record = record
         self._told = False
@@ -588,6 +599,12 @@ class ContainerStream(ProcessStream):
             self._told = True
             self._containers.ended(self._record)
         return code
+
+    def close(self) -> None:
+        super().close()
+        if self._owns and not self._told:
+            self._told = True
+            self._containers.let_go(self._record)
 
 
 def _running(state: RunState) -> dict[str, Any]:
@@ -631,6 +648,15 @@ def _volatile(mount: Mount) -> Mount:
 def _merge(old: Limits, new: Limits) -> Limits:
     changed = {name: value for name, value in vars(new).items() if value not in (None, "")}
     return dataclasses.replace(old, **changed)
+
+
+def _refuse_absent(spec: RunSpec) -> None:
+    for mount in spec.mounts:
+        if mount.kind is MountKind.BIND and not os.path.exists(mount.source):
+            raise InvalidArgument(
+                f'invalid mount config for type "bind": bind source path does not exist: '
+                f"{mount.source}"
+            )
 
 
 def _signal(name: str) -> int:

@@ -292,14 +292,14 @@ def _network(machine: Machine) -> Iterator[Finding]:
     if machine.uid != 0:
         helper = next((name for name in ("pasta", "slirp4netns") if name in machine.tools), "")
         if helper:
-            yield Finding("network", True, f"{helper} connects containers")
+            yield Finding("network", True, f"{helper} is there, for networks of containers")
         else:
-            detail = "neither pasta nor slirp4netns is there: containers have no network"
+            detail = "neither pasta nor slirp4netns is there, for networks of containers"
             yield Finding("network", False, detail, "sudo apt-get install passt")
     elif "nft" in machine.tools:
-        yield Finding("network", True, "nftables connects containers and publishes ports")
+        yield Finding("network", True, "nftables is there, for networks of containers")
     else:
-        detail = "nft is missing: ports are published by a slower proxy"
+        detail = "nft is missing, for networks of containers"
         yield Finding("network", False, detail, "apt-get install nftables")
 
 

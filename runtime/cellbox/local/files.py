@@ -49,7 +49,7 @@ class LocalFiles:
 
     def stats(self, ref: str) -> Stats:
         container = self._running(ref)
-        group = cgroups.existing(group_name(self._shim_pid(container.id)))
+        group = cgroups.existing(group_name(str(self._store.run), self._shim_pid(container.id)))
         stats = group.stats() if group else Stats(read=0.0)
         received, sent = _traffic(container.pid)
         return dataclasses.replace(stats, received_bytes=received, sent_bytes=sent)

@@ -12,7 +12,7 @@ import fnmatch
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from cellbox.engine import Filters, Watch
 from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported, WrongState
@@ -36,7 +36,9 @@ from cellbox.model.image import (
     Layer,
     Removed,
 )
-from cellbox.registry import transfer
+
+if TYPE_CHECKING:
+    from cellbox.registry.transfer import Pulled
 
 
 class LocalImages:
@@ -140,6 +142,8 @@ class LocalImages:
     def pull(self, ref: str, *, platform: str = "", watch: Watch | None = None) -> Image:
         if ref in HOST_NAMES:
             return self.get(ref)
+        from cellbox.registry import transfer  # see Store.registries
+
         store, name = self._store, reference.parse(ref)
         purpose = f"pull {name.familiar}"
         with store.leased(purpose) as (content, layers):
@@ -165,7 +169,7 @@ class LocalImages:
         except NotFound:
             return ""
 
-    def _add_pulled(self, pulled: transfer.Pulled) -> Image:
+    def _add_pulled(self, pulled: Pulled) -> Image:
         parsed = config.parse_config(pulled.config)
         layers = tuple(
             Layer(diff_id, self._store.layers.size(diff_id), blob)

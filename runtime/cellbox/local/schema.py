@@ -50,8 +50,8 @@ STEPS: tuple[Step, ...] = (
         # image_id is no foreign key: a container whose image was lost is still a container
         """CREATE TABLE containers (
             id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image_id TEXT NOT NULL,
-            created REAL NOT NULL, removing INTEGER NOT NULL DEFAULT 0, spec TEXT NOT NULL, command TEXT NOT NULL
-            ) WITHOUT ROWID""",
+            created REAL NOT NULL, removing INTEGER NOT NULL DEFAULT 0, spec TEXT NOT NULL,
+            command TEXT NOT NULL) WITHOUT ROWID""",
         "CREATE INDEX containers_by_image ON containers (image_id)",
         """CREATE TABLE leases (
             id TEXT PRIMARY KEY, pid INTEGER NOT NULL, start INTEGER NOT NULL, boot TEXT NOT NULL,

@@ -244,8 +244,16 @@ def _resolve(connection: sqlite3.Connection, ref: str) -> str:
     if len(found) > 1:
         raise InvalidArgument(f"image id {ref} is ambiguous: {len(found)} images start with it")
     if not found:
-        raise NotFound("image", ref)
+        raise NotFound("image", _spelled_out(ref))
     return found[0]
+
+
+def _spelled_out(ref: str) -> str:
+    """As Docker tells a name that it did not find: with its tag."""
+    try:
+        return reference.parse(ref).familiar
+    except InvalidReference:
+        return ref
 
 
 def _named(connection: sqlite3.Connection, familiar: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellbox.containers.client import Launcher
 from cellbox.errors import CellboxError, EngineError, NotFound, NotSupported, PermissionDenied
@@ -23,8 +23,9 @@ from cellbox.model.event import Event
 from cellbox.model.image import Image
 from cellbox.model.plugin import PluginKind
 from cellbox.plugins import REGISTRY, CredentialHelper
-from cellbox.registry.client import Client
-from cellbox.registry.credentials import Credentials
+
+if TYPE_CHECKING:
+    from cellbox.registry.client import Client
 
 HOST_NAMES = frozenset({"host", "host:latest"})
 SNAPSHOTTERS = ("overlay", "copying")
@@ -35,10 +36,11 @@ class Store:
     """The store at ``root``, with its run directory ``run``."""
 
     def __init__(self, root: Path, run: Path) -> None:
-        self.root, self.run = root, run
+        self.root = root
         make_private(root)
         make_private(run)
-        self.launcher = Launcher(root, run)
+        self.run = run.resolve()  # as the launcher, which lives there, sees it
+        self.launcher = Launcher(root, self.run)
         self.state = State(root)
         self.events = EventLog(root / "events.jsonl")
 
@@ -55,6 +57,10 @@ class Store:
     @cached_property
     def registries(self) -> Client:
         """The registries that this user can reach; keeps tokens and connections."""
+        # Imported when first needed: most commands ask no registry, and its libraries take 0.1 s.
+        from cellbox.registry.client import Client
+        from cellbox.registry.credentials import Credentials
+
         return Client(credential=Credentials.of_user(helpers=_helpers()).get)
 
     @cached_property

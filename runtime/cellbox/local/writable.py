@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cellbox.containers import records
 from cellbox.containers.messages import Bundle
@@ -60,7 +61,8 @@ def changes(store: Store, containers: LocalContainers, record: ContainerRecord) 
     """What differs from the image, by path."""
     found: dict[str, str] = {}
     for part in parts(store, containers, record):
-        for kind, path in _compare(store, part)["changes"]:
+        pairs: list[tuple[str, str]] = _compare(store, part)["changes"]
+        for kind, path in pairs:
             found[part.target.rstrip("/") + path] = kind
     return [FileChange(kind, path) for path, kind in sorted(found.items())]
 
@@ -70,7 +72,7 @@ def made_points(store: Store, part: Part) -> list[str]:
     return list(_compare(store, part)["points"])
 
 
-def _compare(store: Store, part: Part) -> dict[str, list[str]]:
+def _compare(store: Store, part: Part) -> dict[str, Any]:
     args = {
         "upper": part.upper,
         "lowers": part.lowers,

@@ -1,0 +1,131 @@
+"""What the benchmarks share: a store that goes away, medians, and a row of a table.
+
+Every script times its peers in the same run, in turn with ours, so that a busy machine is as slow
+for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+SOURCES = [str(Path(__file__).parents[2] / room) for room in ("runtime", "magics")]
+sys.path[:0] = SOURCES
+
+import cellbox  # noqa: E402
+from cellbox.local.places import run_directory  # noqa: E402
+
+
+@contextlib.contextmanager
+def store() -> Iterator[cellbox.Engine]:
+    """An engine on a store of its own; its containers, launcher and files are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cellbox-bench-") as root:
+        os.environ["CELLBOX_ROOT"] = root
+        engine = cellbox.connect()
+        try:
+            yield engine
+        finally:
+            for container in engine.containers.list(all=True):
+                engine.containers.remove(container.id, force=True)
+            engine.close()
+            _end_launcher(run_directory(Path(root)))
+
+
+def _end_launcher(run: Path) -> None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(run) in (entry / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def busybox(engine: cellbox.Engine) -> Path:
+    """The image ``busybox`` in the store; the tree it was made of, for the peers."""
+    tree = Path(tempfile.mkdtemp(prefix="cellbox-bench-tree-"))
+    for folder in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+        (tree / folder).mkdir()
+    program = shutil.which("busybox")
+    if program is None:
+        sys.exit("needs busybox that is linked statically (Debian's busybox-static)")
+    shutil.copy(program, tree / "bin/busybox")
+    for name in ("sh", "true", "sleep", "cat"):
+        (tree / "bin" / name).symlink_to("busybox")
+    archive = subprocess.Popen(["tar", "-C", str(tree), "-c", "."], stdout=subprocess.PIPE)
+    assert archive.stdout is not None
+    engine.images.import_(archive.stdout, name="busybox:latest")  # type: ignore[arg-type]
+    archive.wait()
+    return tree
+
+
+def measure(
+    rounds: int, subjects: Mapping[str, Callable[[], object]], warm: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each subject, ``rounds`` times, in turn; the first ``warm`` rounds don't count."""
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(rounds + warm):
+        for name, subject in subjects.items():
+            began = time.perf_counter()
+            subject()
+            if number >= warm:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def report(times: Mapping[str, list[float]], ours: str) -> None:
+    """Print medians in milliseconds, and how many times as long as ``ours`` each one takes."""
+    base = statistics.median(times[ours])
+    for name, values in times.items():
+        middle = statistics.median(values)
+        slow = sorted(values)[int(len(values) * 0.95)] if len(values) > 1 else middle
+        print(
+            f"{name:<34} median {middle * 1e3:9.2f} ms   p95 {slow * 1e3:9.2f} ms"
+            f"   {middle / base:7.2f} x   ({len(values)} runs)"
+        )
+
+
+@contextlib.contextmanager
+def dockerd(*words: str) -> Iterator[list[str] | None]:
+    """``docker`` with the options that lead to a daemon of its own; None where there is none."""
+    if not (shutil.which("dockerd") and shutil.which("docker")) or os.geteuid() != 0:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="cellbox-bench-docker-") as folder:
+        socket = f"unix://{folder}/docker.sock"
+        with open(f"{folder}/log", "wb") as log:
+            daemon = subprocess.Popen(
+                ["dockerd", "-H", socket, "--data-root", f"{folder}/data", "--exec-root",
+                 f"{folder}/exec", "--pidfile", f"{folder}/pid", "--iptables=false",
+                 "--bridge=none", *words], stdout=log, stderr=log,
+            )  # fmt: skip
+        docker = ["docker", "-H", socket]
+        try:
+            yield docker if _answers(docker) else None
+        finally:
+            daemon.terminate()
+            daemon.wait(30)
+
+
+def _answers(docker: list[str]) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if subprocess.run([*docker, "version"], capture_output=True).returncode == 0:
+            return True
+        time.sleep(0.2)
+    print("dockerd did not start; it is left out")
+    return False
+
+
+def run_true(engine: cellbox.Engine) -> None:
+    """``run --rm --network none busybox true``, as a notebook process does it."""
+    spec = cellbox.RunSpec(image="busybox", command=("true",), auto_remove=True)
+    ended = cellbox.run(engine, spec)
+    assert ended.exit_code == 0, ended
