@@ -97,7 +97,7 @@ def _take_down(root: Path, run: Path) -> None:
         _end_launcher(root, run)
     wait_until(lambda: not processes_of(run), 15.0)
     assert not [line for line in Path("/proc/self/mounts").open() if str(root) in line]
-    assert not {group_name(pid) for pid in shims} & set(cgroups.leftovers())
+    assert not {group_name(str(run), pid) for pid in shims} & set(cgroups.leftovers())
     shutil.rmtree(run, ignore_errors=True)
 
 

@@ -177,7 +177,6 @@ def test_the_defaults_are_dockers() -> None:
     assert bundle.masked == specs.MASKED
     assert bundle.read_only == specs.READ_ONLY
     assert bundle.id_map == RANGE
-    assert bundle.cgroup == ID
     assert "/proc/kcore" in bundle.masked and "/proc/sys" in bundle.read_only
 
 

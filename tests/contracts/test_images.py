@@ -8,6 +8,7 @@ import tarfile
 
 import pytest
 
+from cellbox import handles
 from cellbox.errors import CellboxError, InUse, InvalidArgument, InvalidReference, NotFound
 from cellbox.model.container import RunSpec
 
@@ -42,10 +43,10 @@ def tags(engine, **filters):
 
 
 def test_an_image_is_found_by_name_id_and_prefix(engine, small):
-    image = small("a:1")
-    for ref in ("a:1", "docker.io/library/a:1", image.id, image.short_id, image.id[7:40]):
+    image = small("zz:1")
+    for ref in ("zz:1", "docker.io/library/zz:1", image.id, image.short_id, image.id[7:40]):
         assert engine.images.get(ref) == image
-    for ref, told in (("a", "a:latest"), ("b:1", "b:1"), ("f" * 64, "f" * 64)):
+    for ref, told in (("zz", "zz:latest"), ("yy:1", "yy:1"), ("f" * 64, "f" * 64)):
         with pytest.raises(NotFound, match=f"No such image: {told}"):
             engine.images.get(ref)
     with pytest.raises(InvalidReference, match="invalid reference format"):
@@ -267,12 +268,12 @@ def test_export_and_import_flatten_an_image(engine, run):
 # Pull -------------------------------------------------------------------------------------------
 
 
-def test_pull_brings_an_image_once(engine, registry, run):
+def test_pull_brings_an_image_once(engine, registry):
     steps = []
     pulled = engine.images.pull(registry.name, watch=steps.append)
     assert pulled.tags == (registry.name,)
     assert pulled.digests[0].startswith(registry.name.rpartition(":")[0] + "@sha256:")
-    assert run("echo", "hi", image=registry.name).out == "hi\n"
+    assert handles.run(engine, RunSpec(registry.name, ("echo", "hi"))).output == "hi\n"
     assert {"Pulling fs layer", "Pull complete"} <= {step.action for step in steps}
 
     before = registry.blobs_sent

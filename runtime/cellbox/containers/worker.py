@@ -118,7 +118,8 @@ def describe(error: BaseException) -> dict[str, Any]:
     """An exception as data."""
     if isinstance(error, OSError) and error.errno:
         return {"errno": error.errno, "path": str(error.filename or "")}
-    return {"kind": type(error).__name__, "message": str(error)}
+    facts = {name: value for name, value in vars(error).items() if isinstance(value, str | int)}
+    return {"kind": type(error).__name__, "message": str(error), "facts": facts}
 
 
 def rebuild(data: Mapping[str, Any]) -> Exception:
@@ -131,4 +132,5 @@ def rebuild(data: Mapping[str, Any]) -> Exception:
         return errors.EngineError(f"{data['kind']}: {data['message']}")
     error = kind.__new__(kind)
     Exception.__init__(error, data["message"])
+    vars(error).update(data.get("facts", {}))
     return error

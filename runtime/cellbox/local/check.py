@@ -17,6 +17,7 @@ from cellbox.containers import records
 from cellbox.containers.messages import group_shim
 from cellbox.errors import CellboxError, NotFound
 from cellbox.linux import cgroups
+from cellbox.local.bundles import is_host
 from cellbox.local.containers import LocalContainers
 from cellbox.local.store import Store
 from cellbox.model.container import Container, Status
@@ -95,7 +96,7 @@ class _Checker:
 
     def images(self) -> Iterator[Damage]:
         for image in self._store.state.images.all():
-            if self._containers.is_host(image):
+            if is_host(image):
                 continue  # made up from the machine whenever it is asked for
             wrong = self._wrong_with(image)
             if wrong:

@@ -19,18 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from cellbox import faults
-from cellbox.containers import etc, records
 from cellbox.containers import logs as log_drivers
+from cellbox.containers import records
 from cellbox.containers import spec as specs
 from cellbox.containers.client import ProcessStream, Shim, stream_pair
-from cellbox.containers.messages import Bundle, ExitRecord, RunState, group_name
+from cellbox.containers.messages import ExitRecord, RunState, group_name
 from cellbox.engine import Filters, Stream
 from cellbox.errors import InvalidArgument, NotFound, WrongState
-from cellbox.images.host import HOST_LABEL
-from cellbox.linux import capabilities, cgroups, seccomp
+from cellbox.linux import cgroups
 from cellbox.linux import process as processes
-from cellbox.linux.mounts import Mount
 from cellbox.local import container_filters
+from cellbox.local.bundles import Bundler, named
 from cellbox.local.claim import claimed
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import Store
@@ -46,12 +45,9 @@ from cellbox.model.container import (
     RunSpec,
     Status,
 )
-from cellbox.model.image import Image
 
 faults.declare(
     create__row__added="a container has its name, and nothing else",
-    create__layer__made="its writable layer is there, its bundle is not",
-    create__bundle__written="all of a new container is there",
     start__shim__ready="the container's program runs; nobody was told",
     remove__row__marked="a container is marked as being removed",
     remove__files__gone="its files are gone, its name is not",
@@ -66,6 +62,7 @@ class LocalContainers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._bundler = Bundler(store)
         self._owned: dict[str, socket.socket] = {}
         self._pending: dict[str, builtins.list[tuple[socket.socket, bool]]] = {}
         self._settled = False
@@ -91,11 +88,11 @@ class LocalContainers:
 
     def directory(self, id: str) -> Path:
         """Where the container's files are."""
-        return self._store.root / "containers" / id
+        return self._bundler.directory(id)
 
     def run_directory(self, id: str) -> Path:
         """Where its shim listens."""
-        return self._store.run / "c" / id[:12]
+        return self._bundler.run_directory(id)
 
     def facts(self, record: ContainerRecord) -> Container:
         """The container as it is now. Raises NotFound for one that has just removed itself."""
@@ -206,7 +203,8 @@ class LocalContainers:
         id = secrets.token_hex(32)
         shared = self._shared(spec, running=False)
         command = specs.command(spec, image.config)
-        bundle = self._bundle(spec, image, id, name, shared)  # wrong input leaves nothing behind
+        # Made before anything is there, so that wrong input leaves nothing behind.
+        bundle = self._bundler.make(spec, image, id, name, shared)
         with contextlib.ExitStack() as making:
             record = store.state.containers.add(
                 id,
@@ -220,86 +218,16 @@ class LocalContainers:
             try:
                 faults.point("create.row.added")
                 with store.told(f"cannot create container {record.name}"):
-                    self._make_files(_named(bundle, record.name), record.spec, image)
+                    self._bundler.write(named(bundle, record.name), record.spec, image)
             except BaseException:
                 self._erase(record)
                 raise
         self._emit(record, "create")
         return self.facts(record)
 
-    def _make_files(self, bundle: Bundle, spec: RunSpec, image: Image) -> None:
-        writable = self.layer(bundle.id)
-        if not writable.exists():
-            writable.mkdir(mode=0o755, parents=True)
-            if self.is_host(image):
-                self._store.host.prepare(writable)
-            else:
-                self._store.snapshotter.prepare(self._lowers(image), writable)
-        faults.point("create.layer.made")
-        self._write_etc(spec, bundle)
-        records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
-        faults.point("create.bundle.written")
-
     def layer(self, id: str) -> Path:
         """The container's writable directory."""
-        return self.directory(id) / "layer"
-
-    @staticmethod
-    def is_host(image: Image) -> bool:
-        """Is it made up from this machine?"""
-        return not image.layers and image.config.labels.get(HOST_LABEL) == "true"
-
-    def _lowers(self, image: Image) -> builtins.list[Path]:
-        return self._store.layers.paths([layer.diff_id for layer in image.layers])
-
-    def rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
-        """The mounts that show the container's file system, the root first."""
-        if self.is_host(image):
-            return self._store.host.mounts(self.layer(id))
-        return self._store.snapshotter.mounts(self._lowers(image), self.layer(id))
-
-    def _bundle(
-        self, spec: RunSpec, image: Image, id: str, name: str, shared: dict[str, int]
-    ) -> Bundle:
-        rootfs = self.rootfs(image, id)
-        if spec.auto_remove and rootfs[0].kind == "overlay":
-            rootfs = tuple(_volatile(mount) for mount in rootfs)
-        return specs.bundle(
-            spec,
-            image,
-            id=id,
-            name=name,
-            directory=str(self.directory(id)),
-            run_directory=str(self.run_directory(id)),
-            rootfs=rootfs,
-            seccomp=self._seccomp(spec),
-            shared=shared,
-            host=specs.Host(os.uname().nodename, os.cpu_count() or 0, cgroups.view(spec.limits)),
-            events=str(self._store.root / "events.jsonl"),
-        )
-
-    def _seccomp(self, spec: RunSpec) -> str:
-        """The path of the compiled filter, compiled now if nobody has asked for the same before."""
-        if not specs.seccomp_wanted(spec):
-            return ""
-        security = spec.security
-        held = capabilities.effective(security.cap_add, security.cap_drop, security.privileged)
-        return str(seccomp.cached(self._store.root / "cache" / "seccomp", security.seccomp, held))
-
-    def _write_etc(self, spec: RunSpec, bundle: Bundle) -> None:
-        directory = Path(bundle.directory)
-        own = bundle.namespaces.network == "private"
-        host_resolv = Path("/etc/resolv.conf")
-        servers = host_resolv.read_text("utf-8", "replace") if host_resolv.exists() else ""
-        contents = {
-            "hostname": etc.hostname(bundle.hostname),
-            "hosts": etc.hosts(bundle.hostname, bundle.domainname, extra=spec.extra_hosts),
-            "resolv.conf": etc.resolv_conf(servers, own_network=own),
-        }
-        for name, text in contents.items():
-            file = directory / name
-            file.write_text(text, encoding="utf-8")
-            file.chmod(0o644)
+        return self._bundler.layer(id)
 
     def _shared(self, spec: RunSpec, *, running: bool) -> dict[str, int]:
         """The pids of the containers whose namespaces are shared, by the names in ``spec``."""
@@ -343,7 +271,9 @@ class LocalContainers:
         if bundle and not shares and bundle.run_directory == str(self.run_directory(record.id)):
             return
         image = self._store.state.images.get(record.image_id)
-        fresh = self._bundle(spec, image, record.id, record.name, self._shared(spec, running=True))
+        fresh = self._bundler.make(
+            spec, image, record.id, record.name, self._shared(spec, running=True)
+        )
         records.write(f"{fresh.directory}/{records.BUNDLE}", fresh)
 
     def stop(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
@@ -466,16 +396,16 @@ class LocalContainers:
         """Make again what is lost of a container's own files, from its row and its image."""
         image = self._store.state.images.get(record.image_id)
         shared = self._shared(record.spec, running=False)
-        bundle = self._bundle(record.spec, image, record.id, record.name, shared)
+        bundle = self._bundler.make(record.spec, image, record.id, record.name, shared)
         with self._store.told(f"cannot restore container {record.name}"):
-            self._make_files(bundle, record.spec, image)
+            self._bundler.write(bundle, record.spec, image)
 
     def rename(self, ref: str, name: str) -> None:
         before = self.record(ref)
         record = self._store.state.containers.rename(before.id, name)
         bundle = records.read_bundle(str(self.directory(record.id)))
         if bundle is not None:
-            fresh = _named(bundle, record.name)
+            fresh = named(bundle, record.name)
             records.write(f"{bundle.directory}/{records.BUNDLE}", fresh)
             news = {"name": fresh.name, "attributes": dict(fresh.attributes)}
             self._tell(record, {"op": "update", **news})
@@ -492,7 +422,7 @@ class LocalContainers:
             spec = dataclasses.replace(spec, restart=restart)
         image = self._store.state.images.get(record.image_id)
         shared = self._shared(spec, running=False)
-        bundle = self._bundle(spec, image, record.id, record.name, shared)
+        bundle = self._bundler.make(spec, image, record.id, record.name, shared)
         request = {"op": "update", "restart": to_json(bundle.restart)}
         if limits is not None:
             request["limits"] = to_json(limits)
@@ -631,18 +561,6 @@ def _exited(ended: ExitRecord) -> dict[str, Any]:
         "error": ended.error,
         "restarts": ended.restarts,
     }
-
-
-def _named(bundle: Bundle, name: str) -> Bundle:
-    attributes = {**bundle.attributes, "name": name}
-    return dataclasses.replace(bundle, name=name, attributes=attributes)
-
-
-def _volatile(mount: Mount) -> Mount:
-    """Nobody keeps what is written there, so it need never wait for the disk."""
-    if mount.kind != "overlay" or not mount.upper:
-        return mount
-    return dataclasses.replace(mount, data="volatile")
 
 
 def _merge(old: Limits, new: Limits) -> Limits:

@@ -22,6 +22,7 @@ from cellbox.images.compression import Input, decompress
 from cellbox.images.content import ContentStore
 from cellbox.images.snapshots import LayerStore, Staged
 from cellbox.local import writable
+from cellbox.local.bundles import is_host
 from cellbox.local.containers import LocalContainers
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import HOST_NAMES, Store, labels_match
@@ -192,7 +193,7 @@ class LocalImages:
 
     def _saved(self, ref: str, content: ContentStore, layers: LayerStore) -> archive.Saved:
         image = self.get(ref)
-        if self._containers.is_host(image):
+        if is_host(image):
             raise NotSupported("the image host is this machine itself and cannot be saved")
         blobs = tuple(_blob(layer, content, layers) for layer in image.layers)
         named = [tag for tag in image.tags if _is_id(ref, image) or tag == _familiar(ref)]
@@ -254,7 +255,7 @@ class LocalImages:
         store, containers = self._store, self._containers
         record = containers.record(container)
         base = store.state.images.get(record.image_id)
-        if containers.is_host(base):
+        if is_host(base):
             raise NotSupported(
                 "a container of the image host cannot be committed: "
                 "run one of an image that has layers"

@@ -1,0 +1,136 @@
+"""A container's directory: its bundle, its writable layer, and the files that its engine gives it.
+
+::
+
+    ROOT/containers/ID/bundle.json                       what to run (``containers.messages``)
+    ROOT/containers/ID/layer/                            what it writes, as the snapshotter has it
+    ROOT/containers/ID/{hostname,hosts,resolv.conf}      bound over those of the image
+    RUN/c/ID12/                                          where its shim listens while it runs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cellbox import faults
+from cellbox.containers import etc, records
+from cellbox.containers import spec as specs
+from cellbox.containers.messages import Bundle
+from cellbox.images.host import HOST_LABEL
+from cellbox.linux import capabilities, cgroups, seccomp
+from cellbox.linux.mounts import Mount
+from cellbox.local.store import Store
+from cellbox.model.container import RunSpec
+from cellbox.model.image import Image
+
+faults.declare(
+    create__layer__made="its writable layer is there, its bundle is not",
+    create__bundle__written="all of a new container is there",
+)
+
+
+def is_host(image: Image) -> bool:
+    """Is it made up from this machine? A stranger's image has layers, whatever its labels."""
+    return not image.layers and image.config.labels.get(HOST_LABEL) == "true"
+
+
+class Bundler:
+    """Makes bundles for the store's containers, and writes them with what belongs to them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def directory(self, id: str) -> Path:
+        """Where the container's files are."""
+        return self._store.root / "containers" / id
+
+    def run_directory(self, id: str) -> Path:
+        """Where its shim listens."""
+        return self._store.run / "c" / id[:12]
+
+    def layer(self, id: str) -> Path:
+        """The container's writable directory."""
+        return self.directory(id) / "layer"
+
+    def make(
+        self, spec: RunSpec, image: Image, id: str, name: str, shared: Mapping[str, int]
+    ) -> Bundle:
+        """The bundle of a container; nothing of it need be there yet. Raises InvalidArgument."""
+        rootfs = self._rootfs(image, id)
+        if spec.auto_remove and rootfs[0].kind == "overlay":
+            rootfs = tuple(_volatile(mount) for mount in rootfs)
+        return specs.bundle(
+            spec,
+            image,
+            id=id,
+            name=name,
+            directory=str(self.directory(id)),
+            run_directory=str(self.run_directory(id)),
+            rootfs=rootfs,
+            seccomp=self._seccomp(spec),
+            shared=shared,
+            host=specs.Host(os.uname().nodename, os.cpu_count() or 0, cgroups.view(spec.limits)),
+            events=str(self._store.root / "events.jsonl"),
+        )
+
+    def _rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
+        if is_host(image):
+            return self._store.host.mounts(self.layer(id))
+        return self._store.snapshotter.mounts(self._lowers(image), self.layer(id))
+
+    def _lowers(self, image: Image) -> list[Path]:
+        return self._store.layers.paths([layer.diff_id for layer in image.layers])
+
+    def _seccomp(self, spec: RunSpec) -> str:
+        """The path of the compiled filter, compiled now if nobody has asked for the same before."""
+        if not specs.seccomp_wanted(spec):
+            return ""
+        security = spec.security
+        held = capabilities.effective(security.cap_add, security.cap_drop, security.privileged)
+        return str(seccomp.cached(self._store.root / "cache" / "seccomp", security.seccomp, held))
+
+    def write(self, bundle: Bundle, spec: RunSpec, image: Image) -> None:
+        """Make the writable layer where it is missing, then the files, the bundle last."""
+        writable = self.layer(bundle.id)
+        if not writable.exists():
+            writable.mkdir(mode=0o755, parents=True)
+            if is_host(image):
+                self._store.host.prepare(writable)
+            else:
+                self._store.snapshotter.prepare(self._lowers(image), writable)
+        faults.point("create.layer.made")
+        _write_etc(spec, bundle)
+        records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
+        faults.point("create.bundle.written")
+
+
+def _write_etc(spec: RunSpec, bundle: Bundle) -> None:
+    directory = Path(bundle.directory)
+    own = bundle.namespaces.network == "private"
+    host_resolv = Path("/etc/resolv.conf")
+    servers = host_resolv.read_text("utf-8", "replace") if host_resolv.exists() else ""
+    contents = {
+        "hostname": etc.hostname(bundle.hostname),
+        "hosts": etc.hosts(bundle.hostname, bundle.domainname, extra=spec.extra_hosts),
+        "resolv.conf": etc.resolv_conf(servers, own_network=own),
+    }
+    for name, text in contents.items():
+        file = directory / name
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o644)
+
+
+def named(bundle: Bundle, name: str) -> Bundle:
+    """The same under another name."""
+    attributes = {**bundle.attributes, "name": name}
+    return dataclasses.replace(bundle, name=name, attributes=attributes)
+
+
+def _volatile(mount: Mount) -> Mount:
+    """Nobody keeps what is written there, so it need never wait for the disk."""
+    if mount.kind != "overlay" or not mount.upper:
+        return mount
+    return dataclasses.replace(mount, data="volatile")
