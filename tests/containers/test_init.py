@@ -112,7 +112,8 @@ def test_a_device_made_on_disk_is_dead(store):
 def test_masked_and_read_only_paths(store):
     script = (
         "cat /proc/keys | wc -c; ls /sys/firmware | wc -l;"
-        "echo 1 > /proc/sys/kernel/domainname; echo 1 > /proc/irq/default_smp_affinity; echo 1 > /sys/x"
+        "echo 1 > /proc/sys/kernel/domainname; echo 1 > /proc/irq/default_smp_affinity;"
+        "echo 1 > /sys/x"
     )
     out, code = store.result("sh", "-c", script)
     assert code != 0
