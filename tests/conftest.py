@@ -65,9 +65,15 @@ def until() -> Until:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def store_root(tmp_path: Path) -> Path:
+    """Where ``store`` is made; to be overridden where the disk matters."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The root of an empty store, which ``connect()`` finds; nothing of it is left afterwards."""
-    root = tmp_path / "store"
+    root = store_root
     monkeypatch.setenv("CELLBOX_ROOT", str(root))
     run = run_directory(root)
     try:

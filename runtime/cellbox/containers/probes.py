@@ -62,7 +62,7 @@ class Probes:
         self._output = (self._output + data)[: health.OUTPUT_LIMIT]
 
     def _give_up(self) -> None:
-        if self._probe is None:
+        if self._probe is None or self._shim.probes is not self:
             return
         self._output = f"Health check exceeded timeout ({self.monitor.timeout:g}s)".encode()
         self._probe.on_end = None

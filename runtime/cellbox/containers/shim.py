@@ -15,6 +15,7 @@ children: a start to ``starter``, a further process to :func:`~cellbox.container
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -22,7 +23,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any, NoReturn
@@ -44,16 +45,17 @@ from cellbox.containers.messages import (
 from cellbox.containers.program import Failed, step
 from cellbox.containers.streams import Client, Streams
 from cellbox.containers.task import Task, Unborn, start_exec
+from cellbox.containers.watch import Handler, bind, watch_task
 from cellbox.linux import cgroups, idmap, syscalls, trees
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import LogConfig, RestartPolicy
 from cellbox.model.event import Event
 
-Handler = Callable[[], None]
 _FLUSH_SECONDS = 10.0
 """How long an ended container waits for clients that do not read."""
 _REAP_SECONDS = 0.05
+_ENDING_SECONDS = 0.2
 
 
 def reserve(
@@ -213,6 +215,17 @@ class Shim:
             if not one.streams.clients:
                 self.tasks.remove(one)
         self.children = [pid for pid in self.children if not os.waitpid(pid, os.WNOHANG)[0]]
+        if self.facts.get("namespaces", {}).get("pid") == "host":
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Without a pid 1 of the container's own, the shim inherits what its processes leave."""
+        if any(one.channel is not None for one in self.tasks):
+            return  # one of them may be the process that is being started
+        known = {pid for one in self.tasks for pid in (one.pid, one.helper)}
+        with open("/proc/thread-self/children", encoding="ascii") as file:
+            orphans = set(map(int, file.read().split())) - known
+        self.children += orphans.difference(self.children)
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due; a child that helped is to be reaped soon."""
@@ -224,15 +237,15 @@ class Shim:
         """What to poll for, and who handles it, keyed by descriptor."""
         watched: dict[int, tuple[int, Handler]] = {}
         for one in self.tasks:
-            _watch_task(watched, one, self._decided, self._exited)
+            watch_task(watched, one, self._decided, self._exited)
         if self.owner is not None:
             watched[self.owner.fileno()] = (select.POLLIN, self._owner_gone)
         if not self.ended:
             watched[self.listener.fileno()] = (select.POLLIN, self._accept)
         for connection in self.connections:
-            watched[connection.fileno()] = (select.POLLIN, _bind(self._request, connection))
+            watched[connection.fileno()] = (select.POLLIN, bind(self._request, connection))
         for connection in self.waiting:
-            watched[connection.fileno()] = (select.POLLIN, _bind(self._gave_up, connection))
+            watched[connection.fileno()] = (select.POLLIN, bind(self._gave_up, connection))
         return watched
 
     def later(self, name: str, seconds: float, handler: Handler) -> None:
@@ -314,13 +327,26 @@ class Shim:
     def _decided(self, one: Task) -> None:
         """A task's start is decided: it runs, or it failed."""
         if one.hear():
-            one.announce()
+            if one.failure and one is not self.main and self._main_gone(one.failure):
+                one.overtaken = True
+            else:
+                one.announce()
             if one.failure:
                 self._exited(one)
             elif one is self.main:
                 self._running(one)
             else:
                 self._join_later(one)
+
+    def _main_gone(self, failure: Failure) -> bool:
+        """Did a further process not start because the container's first one has ended, or is just
+        ending (ESRCH from setns(2), ENOMEM from clone3(2)) and about to be seen to?"""
+        if self.main is None:
+            return True
+        ending = failure.errno in (errno.ESRCH, errno.ENOMEM)
+        poll = select.poll()
+        poll.register(self.main.pidfd, select.POLLIN)
+        return bool(poll.poll(_ENDING_SECONDS * 1000 if ending else 0))
 
     def _join_later(self, one: Task) -> None:
         """Let a further process be counted and paused with the rest; where nothing is limited, that
@@ -460,6 +486,7 @@ class Shim:
         exit_code = self.record.exit_code if self.record else 125
         for connection in self.waiting:
             control.reply(connection, {"exit_code": exit_code})
+        self.waiting.clear()
 
     def _give_up_flushing(self) -> None:
         self.tasks = []
@@ -573,53 +600,3 @@ def _remove_quietly(path: str) -> None:
         trees.remove_tree(path)
     except OSError:  # the next engine tidies up
         pass
-
-
-def _watch_task(
-    watched: dict[int, tuple[int, Handler]],
-    one: Task,
-    decided: Callable[[Task], None],
-    exited: Callable[[Task], None],
-) -> None:
-    streams = one.streams
-    if one.channel is not None:
-        watched[one.channel.fileno()] = (select.POLLIN, _bind(decided, one))
-    elif one.pidfd >= 0:
-        watched[one.pidfd] = (select.POLLIN, _bind(exited, one))
-    if not streams.held_up:
-        for fd in streams.fds:
-            watched[fd] = (select.POLLIN, _bind(_read_output, streams, fd))
-    if streams.pending and streams.stdin >= 0:
-        fd = streams.stdin
-        reading = fd in streams.fds and not streams.held_up
-        events = select.POLLOUT | (select.POLLIN if reading else 0)
-        watched[fd] = (events, _bind(_read_and_write, streams, fd))
-    for client in streams.clients:
-        events = (0 if streams.full else select.POLLIN) | (select.POLLOUT if client.waiting else 0)
-        watched[client.socket.fileno()] = (events, _bind(_serve_client, one, client))
-
-
-def _read_output(streams: Any, fd: int) -> None:
-    if fd in streams.fds:
-        streams.read(fd)
-
-
-def _read_and_write(streams: Any, fd: int) -> None:
-    streams.write()
-    if not streams.held_up:
-        _read_output(streams, fd)
-
-
-def _serve_client(one: Task, client: Client) -> None:
-    if client not in one.streams.clients:
-        return
-    if not client.flush():
-        one.streams.drop(client)
-        return
-    number = one.streams.receive(client)
-    if number:
-        one.signal(number)
-
-
-def _bind(function: Callable[..., None], *arguments: Any) -> Handler:
-    return lambda: function(*arguments)

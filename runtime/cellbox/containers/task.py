@@ -37,6 +37,8 @@ class Task:
         self.exit_code: int | None = None
         self.accepts_stdin = stdin
         self.helper = 0
+        # Its container ended before it could run: as if it had run, and died with it.
+        self.overtaken = False
         self._held: list[int] = []
         self.on_end: Callable[[Task], None] | None = None
 
@@ -93,7 +95,9 @@ class Task:
             self.exit_code = processes.exit_code(status)
             os.close(self.pidfd)
             self.pidfd = -1
-        if self.failure:
+        if self.overtaken:
+            self.exit_code = 128 + signal.SIGKILL
+        elif self.failure:
             self.exit_code = self.failure.exit_code
 
     def finish(self) -> None:

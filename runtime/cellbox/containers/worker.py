@@ -118,7 +118,8 @@ def describe(error: BaseException) -> dict[str, Any]:
     """An exception as data."""
     if isinstance(error, OSError) and error.errno:
         return {"errno": error.errno, "path": str(error.filename or "")}
-    facts = {name: value for name, value in vars(error).items() if isinstance(value, str | int)}
+    ours = vars(error) if isinstance(error, errors.CellboxError) else {}
+    facts = {name: value for name, value in ours.items() if isinstance(value, str | int)}
     return {"kind": type(error).__name__, "message": str(error), "facts": facts}
 
 

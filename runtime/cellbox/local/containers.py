@@ -14,7 +14,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cellbox.containers import spec as specs
 from cellbox.containers.client import ProcessStream, Shim, stream_pair
 from cellbox.containers.messages import ExitRecord, RunState, group_name
 from cellbox.engine import Filters, Stream
-from cellbox.errors import InvalidArgument, NotFound, WrongState
+from cellbox.errors import AlreadyExists, InvalidArgument, NotFound, WrongState
 from cellbox.linux import cgroups
 from cellbox.linux import process as processes
 from cellbox.local import container_filters
@@ -206,7 +207,8 @@ class LocalContainers:
         # Made before anything is there, so that wrong input leaves nothing behind.
         bundle = self._bundler.make(spec, image, id, name, shared)
         with contextlib.ExitStack() as making:
-            record = store.state.containers.add(
+            add = partial(
+                store.state.containers.add,
                 id,
                 image_id=image.id,
                 spec=spec,
@@ -215,6 +217,7 @@ class LocalContainers:
                 name=name,
                 claim=lambda id: making.enter_context(claimed(self.directory(id))),
             )
+            record = self._add(add, name)
             try:
                 faults.point("create.row.added")
                 with store.told(f"cannot create container {record.name}"):
@@ -224,6 +227,16 @@ class LocalContainers:
                 raise
         self._emit(record, "create")
         return self.facts(record)
+
+    def _add(self, add: Callable[[], ContainerRecord], name: str) -> ContainerRecord:
+        try:
+            return add()
+        except AlreadyExists:
+            # Who has the name may be gone, and nobody has looked since.
+            with contextlib.suppress(NotFound):
+                self.get(name)
+                raise
+            return add()
 
     def layer(self, id: str) -> Path:
         """The container's writable directory."""

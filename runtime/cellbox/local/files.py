@@ -43,7 +43,7 @@ class LocalFiles:
             done = subprocess.run(words, capture_output=True, text=True, check=False)
         except FileNotFoundError:
             raise EngineError("there is no ps on this machine: apt-get install procps") from None
-        if done.returncode:
+        if done.returncode and done.stderr:  # without words it has only found nothing to show
             raise InvalidArgument(f"ps {ps_args}: {done.stderr.strip().splitlines()[0]}")
         return _table(done.stdout, inside)
 
@@ -144,7 +144,7 @@ def descendants(pid: int) -> frozenset[int]:
 
 def _table(text: str, wanted: frozenset[int]) -> ProcessTable:
     lines = text.splitlines()
-    titles = tuple(lines[0].split())
+    titles = tuple(lines[0].split()) if lines else ()
     if "PID" not in titles:
         raise InvalidArgument("Couldn't find PID field in ps output")
     place = titles.index("PID")

@@ -15,8 +15,8 @@ CHUNK = 1 << 18
 
 @contextmanager
 def reading(source: BinaryIO) -> Iterator[int]:
-    """A descriptor that gives what ``source`` gives; what reading it raises is raised at the
-    end."""
+    """A descriptor that gives what ``source`` gives. What reading it raises comes out of the block,
+    before an error of whoever got only a part."""
     own = _descriptor(source)
     if own is not None:
         yield own
@@ -28,20 +28,21 @@ def reading(source: BinaryIO) -> Iterator[int]:
             yield reader
         finally:
             os.close(reader)
-        feeding.result()
+            feeding.result()
 
 
 def _feed(source: BinaryIO, writer: int) -> None:
-    with open(writer, "wb") as pipe:
-        try:
+    try:
+        with open(writer, "wb") as pipe:
             shutil.copyfileobj(source, pipe, CHUNK)
-        except BrokenPipeError:  # the worker has read all it wants, or failed and says so itself
-            pass
+    except BrokenPipeError:  # the worker has read all it wants, or failed and says so itself
+        pass
 
 
 @contextmanager
 def writing(out: BinaryIO) -> Iterator[int]:
-    """A descriptor whose input arrives in ``out``; all of it has when the block ends."""
+    """A descriptor whose input arrives in ``out``; all of it has when the block ends. What writing
+    it raises comes out of the block, before an error of whoever lost his reader by that."""
     own = _descriptor(out)
     if own is not None:
         out.flush()
@@ -54,7 +55,7 @@ def writing(out: BinaryIO) -> Iterator[int]:
             yield writer
         finally:
             os.close(writer)
-        draining.result()
+            draining.result()
 
 
 def _drain(reader: int, out: BinaryIO) -> None:
