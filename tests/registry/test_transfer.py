@@ -344,7 +344,7 @@ def test_ctrl_c_ends_the_pull_and_keeps_the_partial_blobs(registry, bring, behav
         registry.on("GET", digest, behave.drip(blob, lambda: over.wait(20)))
 
     def watch(progress):
-        if progress.action == "Downloading" and not struck:
+        if progress.action == "Downloading" and progress.current and not struck:
             struck.append(os.kill(os.getpid(), signal.SIGINT))
 
     with pytest.raises(KeyboardInterrupt):

@@ -168,7 +168,7 @@ def test_a_killed_kernel_takes_its_own_containers_along_and_leaves_detached_ones
     until(lambda: _running(engine) == {"stays", "beside", "goes"}, 30)
     os.kill(notebook.pid, signal.SIGKILL)
     until(lambda: _running(engine) == {"stays"}, 30)
-    assert "goes" not in {one.name for one in engine.containers.list(all=True)}
+    until(lambda: "goes" not in {one.name for one in engine.containers.list(all=True)}, 10)
     assert engine.check() == []
 
 

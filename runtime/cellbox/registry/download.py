@@ -94,6 +94,7 @@ class Download:
                     raise
                 self._pause(self.policy.wait_before(max(failed, 1), error.retry_after))
             except IntegrityError:
+                self.stop.check()  # what we cut is short, and what came of it is to be kept
                 wrong += 1
                 if wrong > 1:
                     raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -169,6 +169,7 @@ class _Pull:
     wanted: Platform
     watch: Watch
     stop: Stop
+    failures: list[BaseException] = field(default_factory=list)
 
     def run(self, parallel: int, current: str) -> Pulled:
         reference = self.source.reference
@@ -250,9 +251,10 @@ class _Pull:
         futures: dict[str, Future[Any]] = {}
         try:
             for diff_id, descriptor in blobs.items():
-                futures[diff_id] = pool.submit(self._layer, descriptor, diff_id)
+                futures[diff_id] = pool.submit(self._one_layer, descriptor, diff_id)
             wait(futures.values(), return_when=FIRST_EXCEPTION)
-            _raise_first(list(futures.values()))
+            if self.failures:
+                raise self.failures[0]
             return {diff_id: future.result() for diff_id, future in futures.items()}
         except BaseException:
             self.stop.set()
@@ -260,6 +262,16 @@ class _Pull:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             wait([one for one in futures.values() if not one.cancelled()], timeout=GRACE)
+
+    def _one_layer(self, descriptor: Descriptor, diff_id: str) -> Any:
+        """One layer, unless another one has failed; a failure calls the others off at once."""
+        self.stop.check()
+        try:
+            return self._layer(descriptor, diff_id)
+        except BaseException as error:
+            self.failures.append(error)  # before the others fail for being called off
+            self.stop.set()
+            raise
 
     def _layer(self, descriptor: Descriptor, diff_id: str) -> Any:
         report = self._reporter(descriptor)
@@ -334,11 +346,3 @@ def _check_layer(media_type: str) -> None:
         )
     if not media_type.startswith((OCI_LAYER, DOCKER_LAYER)):
         raise NotSupported(f"a layer of type {media_type[:100]!r} is not known here")
-
-
-def _raise_first(futures: list[Future[Any]]) -> None:
-    """Raise the failure that ended the others, if there is one."""
-    errors = [future.exception() for future in futures if future.done() and not future.cancelled()]
-    found = [error for error in errors if error is not None]
-    if found:
-        raise next((error for error in found if not isinstance(error, Stopped)), found[0])
