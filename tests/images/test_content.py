@@ -168,6 +168,17 @@ def test_clean_spares_what_is_locked_or_young(content, root):
     assert os.listdir(root / "content" / "ingest") == []
 
 
+def test_clean_takes_what_a_dead_writer_left_and_spares_a_living_one(content, root):
+    with content.writer() as writer:
+        writer.write(b"hello")
+        left = root / "content" / "ingest" / "new-0123"
+        left.mkdir()
+        (left / "data").write_bytes(b"12345")
+        assert content.clean(older_than=3600) == 5
+        assert writer.commit() == (digest_of(b"hello"), 5)
+    assert os.listdir(root / "content" / "ingest") == []
+
+
 def test_writer_finds_the_digest_out(content, root):
     with content.writer() as writer:
         writer.write(b"he")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -29,6 +30,7 @@ from cellbox.errors import IntegrityError, InvalidArgument, NotFound
 
 CHUNK = 1 << 20
 POLL = 0.05
+_NEW = "new-"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 faults.declare(
@@ -137,7 +139,7 @@ class ContentStore:
 
     def writer(self) -> Writer:
         """A blob whose digest is known only at its end, in a ``with`` block."""
-        return Writer(self, self._ingest / f"new-{secrets.token_hex(8)}")
+        return Writer(self, self._ingest / f"{_NEW}{secrets.token_hex(8)}")
 
     def adopt(self, file: Path, digest: str) -> None:
         """Give a synced file of the same file system, known to hash to ``digest``, its name."""
@@ -173,12 +175,14 @@ class ContentStore:
         return sum(file.stat().st_size for file in self._ingest.glob("*/data"))
 
     def clean(self, older_than: float) -> int:
-        """Remove downloads that nobody works on and nobody wrote to for ``older_than`` seconds;
-        the bytes that became free."""
+        """Remove downloads that nobody works on and nobody wrote to for ``older_than`` seconds,
+        and at once what a dead :class:`Writer` left, which nobody can go on with; the bytes that
+        became free."""
         freed = 0
         for folder in list(self._ingest.iterdir()):
+            new = folder.name.startswith(_NEW)
             with contextlib.suppress(FileNotFoundError):
-                freed += _clean_one(folder, time.time() - older_than)
+                freed += _clean_one(folder, math.inf if new else time.time() - older_than)
         return freed
 
 
@@ -260,7 +264,8 @@ class Writer(_Open):
     """A blob of unknown digest: ``write`` as often as needed, then ``commit``."""
 
     def __enter__(self) -> Writer:
-        self._lock = _try_lock(self._folder)
+        while self._lock is None:  # only who cleans can be faster
+            self._lock = _try_lock(self._folder)
         self._file = self._data.open("w+b")
         self._hasher = hashlib.sha256()
         return self

@@ -123,14 +123,17 @@ def pack(
     Without ``lowers``, ``root`` is an overlay's upper directory or a layer's own. With them it is
     a plain copy of these layers (topmost first) that was changed; the layer is what differs.
     """
-    packer = Packer(root, options or Options(overlay=True))
+    options = options or Options(overlay=True)
     if not lowers:
-        return write(packer.tree(), out)
-    return write(_changed_blocks(packer, root, lowers), out)
+        return write(Packer(root, options).tree(), out)
+    return write(_changed_blocks(root, lowers, options), out)
 
 
-def _changed_blocks(packer: Packer, root: int, lowers: Sequence[int]) -> Iterator[bytes]:
+def _changed_blocks(root: int, lowers: Sequence[int], options: Options) -> Iterator[bytes]:
+    packer = Packer(root, options)
     for path, kind in copy_changes(root, lowers).items():
+        if options.leaves_out(path):
+            continue
         if kind == "D":
             yield packer.whiteout(path)
             continue

@@ -45,6 +45,14 @@ class Options:
     limit: int = DEFAULT_LIMIT
     prefix: bytes = b""
 
+    def leaves_out(self, path: bytes) -> bool:
+        """Is ``path`` excluded, or something above it?"""
+        while path and self.excluded:
+            if path in self.excluded:
+                return True
+            path = path.rpartition(b"/")[0]
+        return False
+
 
 class Packer:
     """Turns entries below the directory descriptor ``root`` into blocks of tar."""
@@ -63,12 +71,9 @@ class Packer:
 
     def entries(self, found: Iterable[Found]) -> Iterator[bytes]:
         """The entries of ``found``, and the archive's end."""
-        gone = b"\0"
         for path, facts in found:
-            if path.startswith(gone) or path in self._options.excluded:
-                gone = gone if path.startswith(gone) else path + b"/"
-                continue
-            yield from self.entry(path, facts)
+            if not self._options.leaves_out(path):
+                yield from self.entry(path, facts)
         yield tarwrite.END
 
     def entry(self, path: bytes, facts: os.stat_result) -> Iterator[bytes]:

@@ -180,6 +180,9 @@ def _mount_overlay(mount: Mount, sources: Iterator[int], target: str) -> None:
         _attach_at(next(sources), f"{base}/w")
         upper, work = os.path.basename(mount.upper), os.path.basename(mount.work)
         options += [f"upperdir={base}/w/{upper}", f"workdir={base}/w/{work}"]
+    elif len(names) == 1:  # the kernel wants two at least
+        os.mkdir(f"{base}/none")
+        options[-1] += f":{base}/none"
     if mount.data:
         options.append(mount.data)
     # Never read-only yet: places for other mounts must be made in it first (see seal).

@@ -31,6 +31,8 @@ def is_alive(pid: int, started: int) -> bool:
 
 def open_process(pid: int, started: int) -> int:
     """A pidfd of exactly this process. Raises ProcessLookupError when it is gone."""
+    if pid <= 0:  # none was ever noted down
+        raise ProcessLookupError(pid)
     fd = os.pidfd_open(pid)
     if start_time(pid) != started:
         os.close(fd)

@@ -14,9 +14,9 @@ def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
     """Delete ``path`` and all below it, whatever its shape; a missing one is no error, nor is
     another process that deletes it too.
 
-    Works by descriptor and never follows a symbolic link; holds four descriptors however deep the
-    tree is, since a subdirectory that is not empty is first moved up to the tree's top, where an
-    interrupted deletion leaves it too. Raises OSError.
+    Works by descriptor and never follows a symbolic link; holds six descriptors at most, however
+    deep the tree is, since a subdirectory that is not empty is first moved up to the tree's top,
+    where an interrupted deletion leaves it too. Raises OSError.
     """
     parent, name = os.path.split(os.fsencode(path).rstrip(b"/"))
     try:
@@ -47,7 +47,8 @@ def _empty_top(top: int) -> None:
                 try:
                     for inner in _empty(fd):
                         count += 1
-                        _lift(fd, inner, top, prefix + b"-%d" % count)
+                        if not _lift(fd, inner, top, prefix + b"-%d" % count):
+                            _remove_in_place(fd, inner)
                 finally:
                     os.close(fd)
                 _rmdir(top, entry)
@@ -106,9 +107,46 @@ def _rmdir(parent: int, name: bytes) -> bool:
     return True
 
 
-def _lift(parent: int, name: bytes, top: int, lifted: bytes) -> None:
+def _lift(parent: int, name: bytes, top: int, lifted: bytes) -> bool:
+    """Move a directory to ``top``; False where it is of an overlay's lower layer (EXDEV)."""
     try:
-        os.rename(name, lifted, src_dir_fd=parent, dst_dir_fd=top)
-    except PermissionError:  # its ".." is to be changed, so it must be writable itself
-        _unlock(parent, name)
-        os.rename(name, lifted, src_dir_fd=parent, dst_dir_fd=top)
+        try:
+            os.rename(name, lifted, src_dir_fd=parent, dst_dir_fd=top)
+        except PermissionError:  # its ".." is to be changed, so it must be writable itself
+            _unlock(parent, name)
+            os.rename(name, lifted, src_dir_fd=parent, dst_dir_fd=top)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
+
+
+def _remove_in_place(parent: int, name: bytes) -> None:
+    """Delete a directory and move nothing: down by name, and up again by "..".
+
+    Ends early where ".." is not where it came from, as another process has moved that; what is
+    left then is seen by the caller's next look.
+    """
+    fd = _open(parent, name)
+    try:
+        trail = [(os.fstat(parent), name, _empty(fd))]
+        while trail:
+            above, name, below = trail[-1]
+            if below:
+                inner, here = below.pop(), os.fstat(fd)
+                fd = _step(fd, _open(fd, inner))
+                trail.append((here, inner, _empty(fd)))
+                continue
+            fd = _step(fd, os.open("..", _OPEN, dir_fd=fd))
+            if not os.path.samestat(os.fstat(fd), above):
+                break
+            _rmdir(fd, name)
+            trail.pop()
+    finally:
+        os.close(fd)
+
+
+def _step(fd: int, following: int) -> int:
+    os.close(fd)
+    return following
