@@ -94,6 +94,17 @@ def engine(store: Path) -> Iterator[Engine]:
     made.close()
 
 
+@pytest.fixture
+def launcher_pid(store: Path) -> Callable[[], int]:
+    """``launcher_pid()`` is the pid of the store's launcher, started if none runs."""
+
+    def find() -> int:
+        Launcher(store, run_directory(store)).ensure()
+        return launcher_of(run_directory(store))
+
+    return find
+
+
 def _take_down(root: Path, run: Path) -> None:
     try:
         if root.exists():

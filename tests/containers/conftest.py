@@ -19,8 +19,9 @@ import pytest
 
 from cellbox.containers import records
 from cellbox.containers.client import Launcher, ProcessStream, Shim, stream_pair
-from cellbox.containers.messages import Bundle, Process, RunState
+from cellbox.containers.messages import Bundle, Process, RunState, group_shim
 from cellbox.errors import CellboxError, NotSupported
+from cellbox.linux import cgroups
 from cellbox.linux import process as processes
 from cellbox.linux.mounts import Mount
 from cellbox.model.codec import to_json
@@ -242,6 +243,11 @@ class Store:
             os.kill(pid, signal.SIGKILL)
         _until(lambda: not any((self.run / "c").glob("*/shim.sock")) or self._stop_shims())
         _until(lambda: not self._mine(""), f"left behind: {self._mine('')}")
+        for name in cgroups.leftovers():  # of shims that were killed
+            group = cgroups.existing(name)
+            if group and group_shim(str(self.run), name):
+                group.kill()
+                group.remove()
         print((self.run / "launcher.log").read_text())  # shown where a test fails
         shutil.rmtree(self.run)
 

@@ -33,6 +33,13 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def settled(box):
+    """How many descriptors a shim holds when nothing is going on."""
+    assert box.exec("true").wait(20) == 0
+    counts = [descriptors(box.state.shim) for _ in range(50)]
+    return min(counts)
+
+
 def ask_raw(box, data, fds=()):
     """Send anything at all to a shim: its answer, b"" where it hangs up."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -256,12 +263,13 @@ def test_exec_has_streams_and_an_exit_code(store):
 
 def test_exec_is_in_the_same_namespaces_with_the_same_limits_of_power(store):
     box = store.begin("sleep", "1000")
-    script = "readlink /proc/self/ns/*; grep -e Cap -e Sig[IB] -e Umask /proc/self/status"
-    with box.exec("sh", "-c", script) as stream:
-        found = b"".join(data for _, data in stream)
-    with box.exec("sh", "-c", "readlink /proc/1/ns/*") as stream:
-        own = b"".join(data for _, data in stream)
-    assert found.startswith(own)
+    script = "for name in /proc/%s/ns/*; do readlink $name; done"
+    status = "cat /proc/self/status"
+    found, own = (
+        b"".join(data for _, data in box.exec("sh", "-c", f"{script % who}; {status}"))
+        for who in ("self", "1")
+    )
+    assert found.partition(b"Name:")[0] == own.partition(b"Name:")[0] != b""
     assert b"CapInh:\t0000000000000000" in found and b"CapEff:\t0000000000000021" in found
     assert b"SigBlk:\t0000000000000000" in found and b"Umask:\t0022" in found
 
@@ -353,11 +361,7 @@ def test_on_failure_restarts_as_often_as_was_said(store, until):
 def test_a_stop_ends_the_wait_for_a_restart(store, until):
     box = store.begin("false", restart=RestartPolicy("always"), owned=False)
     until(lambda: box.state and box.state.restarting)
-    waiter = []
-    thread = threading.Thread(target=lambda: waiter.append(box.shim.wait(20)))
-    thread.start()
     until(lambda: _stopped(box))
-    thread.join()
     until(lambda: not box.run.exists())
     assert records.read_exit(str(box.directory)).exit_code in (1, 137)
 
@@ -448,8 +452,8 @@ def test_one_who_leaves_is_forgotten(store):
 
 def test_wait_from_another_process(store, until):
     box = store.begin("sh", "-c", "read x; exit 6", process={"stdin": True})
+    before = settled(box)
     shim = box.state.shim
-    before = descriptors(shim)
     text = (
         "import sys; from pathlib import Path; from cellbox.containers.client import Shim;"
         "print('up', flush=True); print(Shim(Path(sys.argv[1])).wait(20))"
@@ -478,13 +482,16 @@ def test_those_who_stop_waiting_cost_nothing(store, until):
     until(lambda: descriptors(shim) <= before)
 
 
-def test_one_who_waits_and_one_who_does_not_read(store):
+def test_one_who_waits_and_one_who_does_not_read(store, until):
     """The shim stays until its clients have read, long after it has answered the others."""
     script = "read x; dd if=/dev/zero bs=1k count=700 2>/dev/null"
     box = store.begin("sh", "-c", script, process={"stdin": True})
+    before = settled(box)
+    shim = box.state.shim
     codes = []
     thread = threading.Thread(target=lambda: codes.append(box.shim.wait(20)))
     thread.start()
+    until(lambda: descriptors(shim) > before)
     box.stream.write(b"\n")
     thread.join()
     assert codes in ([0], [None])

@@ -167,12 +167,15 @@ def test_changes_are_told_in_dockers_letters(engine, run):
 # Processes --------------------------------------------------------------------------------------
 
 
-def test_processes_are_told_as_ps_tells_them(engine, start):
+def _commands(engine, id):
+    return sorted(row[-1] for row in engine.files.processes(id).rows)
+
+
+def test_processes_are_told_as_ps_tells_them(engine, start, until):
     id = start("sh", "-c", "sleep 500 & exec sleep 1000").id
+    until(lambda: _commands(engine, id) == ["sleep 1000", "sleep 500"])
     table = engine.files.processes(id)
     assert "PID" in table.titles
-    commands = [row[-1] for row in table.rows]
-    assert sorted(commands) == ["sleep 1000", "sleep 500"]
     assert all(len(row) == len(table.titles) for row in table.rows)
     assert engine.files.processes(id, ps_args="-o pid,comm").titles == ("PID", "COMMAND")
     with pytest.raises(InvalidArgument):

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from cellbox.connect import connect
+from cellbox.containers.client import Launcher
+from cellbox.engine import Engine
+from cellbox.errors import CellboxError
+from cellbox.images.jobs import JOBS
+from cellbox.local.places import run_directory
 from cellbox.local.records import ContainerRecord
 from cellbox.local.state import State
+from cellbox.local.store import Store
 from cellbox.model.container import RunSpec
 from cellbox.model.image import Descriptor, Image, ImageConfig, Layer, Platform
 
@@ -89,3 +96,33 @@ def python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def quick_engine(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine that does its jobs in this process, if that may do what a worker may: a launcher
+    is started when a container is, and not for each test."""
+    if os.geteuid() == 0:
+        monkeypatch.setattr(Launcher, "work", lambda self, job, args, fds=(): JOBS[job](args, fds))
+    made = connect()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def launcher(store: Path) -> Launcher:
+    """The launcher of ``store``. Skips where this machine cannot run containers."""
+    made = Launcher(store, run_directory(store))
+    try:
+        made.ensure()
+    except CellboxError as error:
+        pytest.skip(str(error))
+    return made
+
+
+@pytest.fixture
+def inner(store: Path, engine: Engine) -> Iterator[Store]:
+    """The store below ``engine``, to look at it and to damage it."""
+    made = Store(store, run_directory(store))
+    yield made
+    made.state.close()

@@ -1,6 +1,7 @@
 """Records of images and containers on disk."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_a_record_is_whole_private_and_alone(records, container, tmp_path):
     assert file.name == "container.json"
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_container_that_is_gone_is_not_written_again(records, container, tmp_path):
+    records.rewrite_container(container)
+    assert not (tmp_path / "containers").exists()
+    records.write_container(replace(container, name="old"))
+    records.rewrite_container(container)
+    assert records.containers() == [container]
 
 
 def test_a_record_that_cannot_be_written_is_told_and_leaves_nothing(records, make_image, tmp_path):

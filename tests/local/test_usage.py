@@ -5,8 +5,6 @@ import tarfile
 
 import pytest
 
-from cellbox.local.places import run_directory
-from cellbox.local.store import Store
 from cellbox.model.container import RunSpec
 from cellbox.model.system import DiskUsage
 
@@ -23,6 +21,11 @@ def tar_of(**files):
 
 
 @pytest.fixture
+def engine(quick_engine):
+    return quick_engine
+
+
+@pytest.fixture
 def add(engine):
     """``add("a", b"data")``: an image of one file, and so of a size."""
     return lambda name, data, **more: engine.images.import_(
@@ -31,13 +34,14 @@ def add(engine):
 
 
 @pytest.fixture
-def make(engine):
+def make(engine, inner):
     """``make("busybox", 1000)``: a container that has written so many bytes."""
 
     def container(image, size=0, *command):
         id = engine.containers.create(RunSpec(image, command, detach=True)).id
         if size:
-            engine.files.put(id, "/", tar_of(written=b"x" * size))
+            upper = inner.root / "containers" / id / "layer" / inner.snapshotter.upper
+            (upper / "written").write_bytes(b"x" * size)
         return id
 
     return container
@@ -81,7 +85,7 @@ def test_what_a_container_stands_on_is_not_free(engine, add, make):
     assert images(engine) == DiskUsage("Images", 3, 2, 130, 0)
 
 
-def test_the_writable_layers_of_those_that_do_not_run_are_free(engine, busybox, make):
+def test_the_writable_layers_of_those_that_do_not_run_are_free(engine, busybox, make, launcher):
     make("busybox", 1000)
     running = make("busybox", 500, "sleep", "1000")
     assert containers(engine) == DiskUsage("Containers", 2, 0, 1500, 1500)
@@ -92,9 +96,8 @@ def test_the_writable_layers_of_those_that_do_not_run_are_free(engine, busybox, 
     assert containers(engine).active == 1
 
 
-def test_a_container_whose_files_are_lost_has_no_size(store, engine, add, make):
+def test_a_container_whose_files_are_lost_has_no_size(engine, inner, add, make):
     add("a", b"x")
     id = make("a", 1000)
-    inner = Store(store, run_directory(store))
-    inner.launcher.work("remove", {"path": str(store / "containers" / id / "layer")})
+    inner.launcher.work("remove", {"path": str(inner.root / "containers" / id / "layer")})
     assert containers(engine) == DiskUsage("Containers", 1, 0, 0, 0)

@@ -182,9 +182,10 @@ class Shim:
         """The exit code, when the container has ended; None where the shim went without a word.
         Raises TimeoutError."""
         with _ask(self._socket, {"op": "wait"}, ()) as connection:
-            connection.settimeout(timeout)
+            # Zero would mean not to wait at all, and to say so by another error.
+            connection.settimeout(None if timeout is None else max(timeout, 0.001))
             try:
-                return int(_receive(connection)["exit_code"])
+                return int(worker.receive(connection)["exit_code"])
             except (EOFError, ConnectionError):
                 return None
 

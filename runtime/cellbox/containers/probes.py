@@ -83,9 +83,10 @@ class Probes:
             "exit_code": code,
             "output": self._output.decode("utf-8", "replace"),
         }
-        if self.monitor.result(time.monotonic(), code, entry):
-            self._shim.event(f"health_status: {self.monitor.status}")
+        changed = self.monitor.result(time.monotonic(), code, entry)
         self._save()
+        if changed:  # told only when it can be looked up
+            self._shim.event(f"health_status: {self.monitor.status}")
         self._wait()
 
     def _save(self) -> None:

@@ -58,9 +58,26 @@ def read_bundle(directory: str) -> Bundle | None:
     return read(Bundle, os.path.join(directory, BUNDLE))
 
 
-def read_exit(directory: str) -> ExitRecord | None:
-    """``exit.json`` of the container in ``directory``."""
-    return read(ExitRecord, os.path.join(directory, EXIT))
+def read_exit(directory: str, run_directory: str = "") -> ExitRecord | None:
+    """``exit.json`` of a container that does not run, from where :func:`write_exit` put it."""
+    in_memory = read(ExitRecord, os.path.join(run_directory, EXIT)) if run_directory else None
+    return in_memory or read(ExitRecord, os.path.join(directory, EXIT))
+
+
+def write_exit(directory: str, run_directory: str, record: ExitRecord) -> bool:
+    """Keep how a run ended in ``directory``; where its disk is full in ``run_directory``, which is
+    in memory, and is then not to be removed with all in it. Whether it is on the disk."""
+    try:
+        write(os.path.join(directory, EXIT), record)
+        return True
+    except OSError:
+        pass
+    try:
+        os.makedirs(run_directory, mode=0o700, exist_ok=True)
+        write(os.path.join(run_directory, EXIT), record)
+    except OSError:  # nowhere to put it: it will be told that nobody saw the end
+        pass
+    return False
 
 
 def read_state(run_directory: str) -> RunState | None:

@@ -163,6 +163,7 @@ class Shim:
         self.started = time.time()
         self.state = RunState(shim=0, shim_start=0)
         self.record: ExitRecord | None = None
+        self.saved = True
         self.ended = self.cleaned = False
         self.children: list[int] = []
 
@@ -186,12 +187,13 @@ class Shim:
     def serve(self) -> int:
         """Run the container to its end."""
         self.start_main()
-        while not self.ended or self.tasks:
-            self._turn()
+        while True:
             self._prune()
             if self.ended:
                 self._clean_up()
-        return 0
+                if not self.tasks:
+                    return 0
+            self._turn()
 
     def _turn(self) -> None:
         watched = self._watched()
@@ -421,10 +423,8 @@ class Shim:
     def _write_exit(self) -> None:
         if self.facts.get("auto_remove"):
             return  # its directory goes with it
-        try:
-            records.write(os.path.join(self.directory, records.EXIT), self.record)
-        except OSError:  # a full disk: the engine will find no record and say "monitor lost"
-            pass
+        assert self.record is not None
+        self.saved = records.write_exit(self.directory, self.run_directory, self.record)
 
     def _restarts(self, exit_code: int) -> bool:
         policy = from_json(RestartPolicy, self.facts.get("restart", {}))
@@ -482,7 +482,11 @@ class Shim:
     def _let_names_go(self) -> None:
         """From here on a new shim may take the container's place."""
         self.listener.close()
-        _remove_quietly(self.run_directory)
+        if self.saved:
+            _remove_quietly(self.run_directory)
+        else:  # its exit record is in there
+            for name in (records.SOCKET, records.STATE, records.HEALTH):
+                _remove_quietly(os.path.join(self.run_directory, name))
         exit_code = self.record.exit_code if self.record else 125
         for connection in self.waiting:
             control.reply(connection, {"exit_code": exit_code})

@@ -98,9 +98,16 @@ class _Checker:
         for image in self._store.state.images.all():
             if is_host(image):
                 continue  # made up from the machine whenever it is asked for
-            wrong = self._wrong_with(image)
-            if wrong:
-                yield Damage("image", self._name(image), wrong, self._drop(image))
+            wrong, done = self._wrong_with(image), ""
+            if not wrong:
+                continue
+            if self._repair:
+                try:
+                    self._store.state.images.remove(image.id)
+                    done = "removed: pull it again"
+                except CellboxError as error:  # a container needs it
+                    wrong = f"{wrong}; kept: {error}"
+            yield Damage("image", self._name(image), wrong, done)
 
     def _wrong_with(self, image: Image) -> str:
         store = self._store
@@ -108,15 +115,6 @@ class _Checker:
             return "its config is lost"
         missing = [layer for layer in image.layers if not store.layers.has(layer.diff_id)]
         return f"{len(missing)} of its {len(image.layers)} layers are lost" if missing else ""
-
-    def _drop(self, image: Image) -> str:
-        if not self._repair:
-            return ""
-        try:
-            self._store.state.images.remove(image.id)
-            return "removed: pull it again"
-        except CellboxError as error:
-            return f"kept: {error}"
 
     @staticmethod
     def _name(image: Image) -> str:

@@ -26,7 +26,14 @@ from cellbox.containers import spec as specs
 from cellbox.containers.client import ProcessStream, Shim, stream_pair
 from cellbox.containers.messages import ExitRecord, RunState, group_name
 from cellbox.engine import Filters, Stream
-from cellbox.errors import AlreadyExists, InvalidArgument, NotFound, WrongState
+from cellbox.errors import (
+    AlreadyExists,
+    CellboxError,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    WrongState,
+)
 from cellbox.linux import cgroups
 from cellbox.linux import process as processes
 from cellbox.local import container_filters
@@ -111,7 +118,7 @@ class LocalContainers:
         state = self._live_state(record)
         if state is not None:
             return dataclasses.replace(base, **_running(state), health=self._health(record.id))
-        ended = records.read_exit(str(self.directory(record.id)))
+        ended = self._exit_record(record.id)
         if ended is not None:
             return dataclasses.replace(base, **_exited(ended))
         if not (self.directory(record.id) / records.BUNDLE).exists():
@@ -155,19 +162,24 @@ class LocalContainers:
     def _end_orphan(self, record: ContainerRecord, left: RunState) -> None:
         processes.kill(left.pid, left.pid_start, 9)
         processes.wait_gone(left.pid, left.pid_start, 5.0)
-        directory = str(self.directory(record.id))
+        directory, run = self.directory(record.id), self.run_directory(record.id)
         group = cgroups.existing(group_name(str(self._store.run), left.shim))
         if group is not None:
             group.kill()
             group.remove()
-        ended = records.read_exit(directory)
+        saved, ended = True, self._exit_record(record.id)
         if ended is None or ended.finished < left.started:
             told = "its monitor was killed, so its end was not seen"
             lost = ExitRecord(KILLED, left.started, time.time(), error=told)
-            if os.path.isdir(directory):
-                records.write(os.path.join(directory, records.EXIT), lost)
+            if directory.is_dir():
+                saved = records.write_exit(str(directory), str(run), lost)
             self._emit(record, "die", exitCode=str(KILLED))
-        self._store.launcher.work("remove", {"path": str(self.run_directory(record.id))})
+        left_over = (run,) if saved else (run / records.SOCKET, run / records.STATE)
+        for path in left_over:
+            self._store.launcher.work("remove", {"path": str(path)})
+
+    def _exit_record(self, id: str) -> ExitRecord | None:
+        return records.read_exit(str(self.directory(id)), str(self.run_directory(id)))
 
     def _health(self, id: str) -> Health | None:
         return records.read(Health, str(self.run_directory(id) / records.HEALTH))
@@ -206,7 +218,7 @@ class LocalContainers:
         command = specs.command(spec, image.config)
         # Made before anything is there, so that wrong input leaves nothing behind.
         bundle = self._bundler.make(spec, image, id, name, shared)
-        with contextlib.ExitStack() as making:
+        with store.told(f"cannot create container {name}"), contextlib.ExitStack() as making:
             add = partial(
                 store.state.containers.add,
                 id,
@@ -220,8 +232,7 @@ class LocalContainers:
             record = self._add(add, name)
             try:
                 faults.point("create.row.added")
-                with store.told(f"cannot create container {record.name}"):
-                    self._bundler.write(named(bundle, record.name), record.spec, image)
+                self._bundler.write(named(bundle, record.name), record.spec, image)
             except BaseException:
                 self._erase(record)
                 raise
@@ -257,24 +268,30 @@ class LocalContainers:
 
     def start(self, ref: str) -> None:
         record = self.record(ref)
-        container = self.facts(record)
-        if container.status in (Status.RUNNING, Status.RESTARTING):
-            return
-        self._allow("start", container)
-        self._refresh_bundle(record)
+        with claimed(self.directory(record.id), seconds=_PATIENCE) as ours:
+            if not ours:
+                raise Unavailable(f"another process is busy with container {record.name}")
+            container = self.facts(record)
+            if container.status in (Status.RUNNING, Status.RESTARTING):
+                return
+            self._allow("start", container)
+            self._refresh_bundle(record)
+            self._launch(record)
+            self._emit(record, "start")
+
+    def _launch(self, record: ContainerRecord) -> None:
         streams = self._pending.pop(record.id, [])
         try:
             with self._store.told(f"cannot start container {record.name}"):
                 owner = self._store.launcher.start(
                     self.directory(record.id), owned=not record.spec.detach, streams=streams
                 )
+                faults.point("start.shim.ready")
         finally:
             for end, _ in streams:
                 end.close()
-        faults.point("start.shim.ready")
         if owner is not None:
             self._owned[record.id] = owner
-        self._emit(record, "start")
 
     def _refresh_bundle(self, record: ContainerRecord) -> None:
         """Make the bundle anew where it depends on what may have changed since."""
@@ -353,51 +370,53 @@ class LocalContainers:
         owner = self._owned.pop(record.id, None)
         if owner is not None:
             owner.close()
-        if record.spec.auto_remove:
-            self._forget(record.id)
+        if record.spec.auto_remove and self._forget(record.id):
             self._emit(record, "destroy")
 
     # Taking away ---------------------------------------------------------------------------------
 
     def remove(self, ref: str, *, force: bool = False) -> None:
         record = self.record(ref)
-        container = self.facts(record)
-        if container.status not in ALLOWED["remove"]:
-            if not force:
-                self._allow("remove", container)
-            self._tell(record, {"op": "kill", "signal": 9})
-            self.wait(record.id)
-            if record.spec.auto_remove:
-                return
-        self._store.state.containers.mark_removing(record.id)
-        faults.point("remove.row.marked")
-        if not self._delete(record):
-            raise WrongState(f"removal of container {record.name} is already in progress")
+        with claimed(self.directory(record.id), seconds=_PATIENCE) as ours:
+            if not ours:
+                raise WrongState(f"removal of container {record.name} is already in progress")
+            container = self.facts(record)
+            if container.status not in ALLOWED["remove"]:
+                if not force:
+                    self._allow("remove", container)
+                self._tell(record, {"op": "kill", "signal": 9})
+                self.wait(record.id)
+                if record.spec.auto_remove:
+                    return
+            with self._store.told(f"cannot remove container {record.name}"):
+                self._store.state.containers.mark_removing(record.id)
+                faults.point("remove.row.marked")
+                if not self._erase(record):  # another one had begun, and was faster
+                    raise NotFound("container", ref)
         self._emit(record, "destroy")
 
     def _delete(self, record: ContainerRecord) -> bool:
-        """Take all of it away; False when another process is about it."""
+        """Take all of it away, unless another process is about it; whether this did it."""
         with claimed(self.directory(record.id)) as ours:
-            if ours:
-                self._erase(record)
-            return ours
+            return ours and self._erase(record)
 
-    def _erase(self, record: ContainerRecord) -> None:
+    def _erase(self, record: ContainerRecord) -> bool:
         """Its files, then its name: killed in between, the next engine goes on from here."""
         for path in (self.directory(record.id), self.run_directory(record.id)):
             if path.exists():
                 self._store.launcher.work("remove", {"path": str(path)})
         faults.point("remove.files.gone")
-        self._forget(record.id)
+        return self._forget(record.id)
 
-    def _forget(self, id: str) -> None:
-        self._store.state.containers.delete(id)
+    def _forget(self, id: str) -> bool:
+        return self._store.state.containers.delete(id)
 
     def _settle(self) -> None:
         """Once in this process: go on with what somebody who was killed had begun to remove."""
         if not self._settled:
             self._settled = True
-            self.finish_removals()
+            with contextlib.suppress(CellboxError, OSError):  # `system check` tells of those
+                self.finish_removals()
 
     def finish_removals(self) -> None:
         """Take away the containers that somebody who was killed had begun to remove."""
@@ -499,7 +518,7 @@ class LocalContainers:
 
     def exit_code(self, record: ContainerRecord) -> int:
         """How the last run ended, as its record tells."""
-        ended = records.read_exit(str(self.directory(record.id)))
+        ended = self._exit_record(record.id)
         return KILLED if ended is None else ended.exit_code
 
     def ended(self, record: ContainerRecord) -> None:

@@ -164,8 +164,13 @@ class Database:
                 raise RuntimeError("a transaction that reads cannot become one that writes")
             yield outer
             return
-        with self._translated():
-            connection = self._take()
+        try:
+            with self._translated():
+                connection = self._take()
+        except OSError as error:
+            raise EngineError(
+                f"the state database {self.path} cannot be opened: {error}"
+            ) from error
         self._mine.connection, self._mine.writing = connection, begin == _WRITE
         try:
             with self._translated(), _transacting(connection, begin, durable):
@@ -368,7 +373,8 @@ def _transacting(connection: sqlite3.Connection, begin: str, durable: bool) -> I
     connection.execute(begin)
     try:
         yield
-        faults.point("state.commit.before")
+        if begin != _READ:
+            faults.point("state.commit.before")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -102,7 +102,8 @@ class LocalEngine:
         return machine.findings(self._store.root)
 
     def check(self, *, repair: bool = False) -> list[Damage]:
-        return checks.check(self._store, self._containers, repair=repair)
+        with self._store.told("check"):
+            return checks.check(self._store, self._containers, repair=repair)
 
     def close(self) -> None:
         self._containers.close()

@@ -99,7 +99,7 @@ class LocalImages:
         image = self.get(ref)
         names = [*image.tags, *image.digests]
         by_name = _familiar(ref) if not _is_id(ref, image) else ""
-        if by_name in names and len(image.tags) > 1:
+        if by_name in names and any(tag != by_name for tag in image.tags):
             removed = [self._store.state.images.untag(by_name)]
         elif not by_name and len(image.tags) > 1 and not force:
             raise InUse(
@@ -118,7 +118,8 @@ class LocalImages:
         if users:
             self._refuse_used(image, ref, users, force)
         removed = self._store.state.images.remove(image.id)
-        sweep = self._store.collect()
+        with self._store.told(f"{ref} has no name any more, but is not all deleted"):
+            sweep = self._store.collect()
         return [*removed, *(Removed(deleted=diff_id) for diff_id in sweep.layers)]
 
     def _refuse_used(self, image: Image, ref: str, users: Sequence[str], force: bool) -> None:
@@ -201,12 +202,15 @@ class LocalImages:
         return archive.Saved(content.read(image.id, config.CONFIG_LIMIT), blobs, names)
 
     def load(self, source: BinaryIO, *, watch: Watch | None = None) -> builtins.list[Image]:
-        store, images = self._store, []
+        store = self._store
         with store.leased("load") as (content, layers):
-            for loaded in archive.load(source, content, layers, watch=watch):
-                tags = tuple(dict.fromkeys(_familiar(name) for name in loaded.names))
-                image = _image(loaded.id, loaded.config, loaded.layers, tags=tags)
-                images.append(store.state.images.add(image))
+            found = [
+                _image(
+                    one.id, one.config, one.layers, tags=tuple(dict.fromkeys(map(_tag, one.names)))
+                )
+                for one in archive.load(source, content, layers, watch=watch)
+            ]  # all of their names are good before the first one is seen
+            images = [store.state.images.add(image) for image in found]
         for image in images:
             store.emit("image", "load", image.id, name=(*image.tags, image.id)[0])
         return images
@@ -406,7 +410,10 @@ def _tag(name: str) -> str:
 
 
 def _familiar(name: str) -> str:
-    return reference.parse(name).familiar
+    parsed = reference.parse(name)
+    if parsed.digest:
+        parsed = dataclasses.replace(parsed, tag="")  # beside a digest it is a remark
+    return parsed.familiar
 
 
 def _is_id(ref: str, image: Image) -> bool:

@@ -68,10 +68,14 @@ class Records:
         sync_directory(self._images)
 
     def write_container(self, record: ContainerRecord) -> None:
-        """Keep a container's record, in its directory. Raises EngineError."""
-        folder = self._containers / record.id
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(folder / "container.json", record, durable=False)
+        """Keep a new container's record, in its directory. Raises EngineError."""
+        self._container(record.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(self._container(record.id), record, durable=False)
+
+    def rewrite_container(self, record: ContainerRecord) -> None:
+        """Keep what has changed of a container. One whose directory is gone, or just going, gets
+        none: it has removed itself. Raises EngineError."""
+        _write(self._container(record.id), record, durable=False, missing_ok=True)
 
     def forget_image(self, id: str) -> None:
         """Remove an image's record, if there is one."""
@@ -80,7 +84,7 @@ class Records:
     def forget_container(self, id: str) -> None:
         """Remove a container's record, if there is one; its directory stays."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            (self._containers / id / "container.json").unlink()
+            self._container(id).unlink()
 
     def image_ids(self) -> set[str]:
         """Ids of the images that have a record, readable or not."""
@@ -104,14 +108,19 @@ class Records:
             if record.id == path.parent.name
         ]
 
+    def _container(self, id: str) -> Path:
+        return self._containers / id / "container.json"
+
     def _image(self, id: str) -> Path:
         return self._images / f"{id.partition(':')[2]}.json"
 
 
-def _write(path: Path, fact: object, *, durable: bool) -> None:
+def _write(path: Path, fact: object, *, durable: bool, missing_ok: bool = False) -> None:
     try:
         files.write(str(path), fact, durable=durable)
     except OSError as error:
+        if missing_ok and isinstance(error, FileNotFoundError):
+            return
         raise EngineError(f"cannot write {path}: {error.strerror}") from error
 
 

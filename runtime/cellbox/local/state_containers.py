@@ -91,15 +91,20 @@ class ContainerTable:
             return self._change(connection, replace(_find(connection, ref), spec=spec))
 
     def mark_removing(self, ref: str) -> ContainerRecord:
-        """Note that its removal has begun, so that it is finished after a crash. Repeatable."""
+        """Note that its removal has begun, so that it is finished after a crash. Repeatable: a
+        second time nothing is written, as its directory may just be going."""
         with self._database.write(shrinking=True) as connection:
-            return self._change(connection, replace(_find(connection, ref), removing=True))
+            record = _find(connection, ref)
+            if record.removing:
+                return record
+            return self._change(connection, replace(record, removing=True))
 
-    def delete(self, id: str) -> None:
-        """Forget the container with this full id: its name is free. Repeatable."""
+    def delete(self, id: str) -> bool:
+        """Forget the container with this full id: its name is free. Whether it was known."""
         with self._database.write(shrinking=True) as connection:
-            connection.execute("DELETE FROM containers WHERE id = ?", (id,))
+            done = connection.execute("DELETE FROM containers WHERE id = ?", (id,))
         self._records.forget_container(id)
+        return done.rowcount > 0
 
     def salvage(self, connection: sqlite3.Connection) -> None:
         """Fill an empty database from the records on disk.
@@ -119,7 +124,7 @@ class ContainerTable:
             "UPDATE containers SET name = ?, spec = ?, removing = ? WHERE id = ?",
             (record.name, _dumps(record.spec), record.removing, record.id),
         )
-        self._records.write_container(record)
+        self._records.rewrite_container(record)
         return record
 
 

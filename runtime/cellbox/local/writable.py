@@ -84,7 +84,8 @@ def _compare(store: Store, part: Part) -> dict[str, Any]:
 
 def _below(target: str, others: list[str]) -> tuple[str, ...]:
     prefix = target.rstrip("/") + "/"
-    return tuple(one.removeprefix(prefix) for one in others if one.startswith(prefix))
+    below = (one.removeprefix(prefix) for one in others if one.startswith(prefix))
+    return tuple(one for one in below if one)
 
 
 def _bundle(containers: LocalContainers, record: ContainerRecord) -> Bundle:

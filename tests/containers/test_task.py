@@ -1,0 +1,217 @@
+"""One process as its shim sees it, with a channel and children of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+from cellbox.containers.messages import Failure, Kind, Preparation, unpack
+from cellbox.containers.streams import Client, Streams
+from cellbox.containers.task import Task, Unborn, _stdio
+from cellbox.linux import syscalls
+from cellbox.model.codec import to_json
+
+FAILURE = Failure("exec", 2, "nope", 127)
+
+
+@pytest.fixture
+def made():
+    """A task, and the far end of its channel."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    task = Task(ours, Streams(lambda stream, data: None), stdin=False)
+    yield task, theirs
+    theirs.close()
+    if task.channel:
+        task.channel.close()
+    if task.pidfd >= 0:
+        task.signal(signal.SIGKILL)
+        task.reap()
+
+
+def child(action=lambda: signal.pause()):
+    pid, pidfd = syscalls.clone3(0)
+    if pid == 0:
+        syscalls.close_range(3)  # the channel above all, whose end is waited for
+        action()
+        os._exit(0)
+    return pid, pidfd
+
+
+def send(channel, message, fds=()):
+    socket.send_fds(channel, [json.dumps(message).encode()], fds)
+
+
+def born(task, channel, action=lambda: signal.pause()):
+    pid, pidfd = child(action)
+    send(channel, {"pid": pid}, [pidfd])
+    os.close(pidfd)
+    assert not task.hear()
+    return pid
+
+
+def attached(task):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    task.streams.add(Client(theirs, False))
+    return ours
+
+
+def test_it_runs_when_its_channel_closes(made):
+    task, channel = made
+    pid = born(task, channel)
+    channel.close()
+    assert task.hear()
+    assert (task.pid, task.failure, task.channel, task.ended) == (pid, None, None, False)
+    client = attached(task)
+    task.announce()
+    assert unpack(client.recv(100)) == (Kind.STARTED, str(pid).encode())
+    client.close()
+
+
+def test_a_failure_is_decided_at_the_end_of_the_channel(made):
+    task, channel = made
+    born(task, channel)
+    send(channel, {"failure": to_json(FAILURE)})
+    assert not task.hear()
+    channel.close()
+    assert task.hear()
+    client = attached(task)
+    task.announce()
+    task.reap()
+    task.finish()
+    kind, payload = unpack(client.recv(1000))
+    assert (kind, json.loads(payload)["exit_code"]) == (Kind.FAILED, 127)
+    assert unpack(client.recv(100)) == (Kind.EXITED, b"127")
+    assert task.ended and task.exit_code == 127 and task.pidfd == -1
+    client.close()
+
+
+def test_a_failure_before_there_was_a_process(made):
+    task, channel = made
+    send(channel, {"failure": to_json(FAILURE)})
+    channel.close()
+    assert [task.hear(), task.hear()] == [False, True]
+    task.reap()
+    assert (task.pid, task.exit_code) == (0, 127)
+
+
+def test_an_end_without_a_word(made):
+    task, channel = made
+    channel.close()
+    assert task.hear()
+    assert task.failure.stage == "init"
+
+
+def test_an_end_with_something_of_ours_unread(made):
+    """Which the kernel tells as a reset."""
+    task, channel = made
+    task.channel.send(b"never read")
+    channel.close()
+    assert task.hear()
+    assert task.failure
+
+
+def test_the_exit_code(made):
+    task, channel = made
+    born(task, channel, lambda: os._exit(5))
+    channel.close()
+    task.hear()
+    task.reap()
+    assert task.exit_code == 5
+    with pytest.raises(ChildProcessError):
+        os.waitpid(task.pid, os.WNOHANG)
+
+
+def test_signals_before_it_runs_wait_for_that(made):
+    task, channel = made
+    task.signal(signal.SIGTERM)  # not even its pid is known
+    pid = born(task, channel)
+    task.signal(signal.SIGUSR1)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    channel.close()
+    task.hear()
+    task.reap()
+    assert task.exit_code in (128 + signal.SIGTERM, 128 + signal.SIGUSR1)
+
+
+def test_killing_does_not_wait(made):
+    task, channel = made
+    task.signal(signal.SIGKILL)
+    born(task, channel)
+    task.reap()
+    assert task.exit_code == 137
+
+
+def test_signals_to_one_that_is_gone(made):
+    task, channel = made
+    born(task, channel, lambda: os._exit(0))
+    channel.close()
+    task.hear()
+    os.waitid(os.P_PIDFD, task.pidfd, os.WEXITED | os.WNOWAIT)
+    task.signal(signal.SIGTERM)
+    task.reap()
+    task.signal(signal.SIGTERM)
+    assert task.exit_code == 0
+
+
+def test_what_is_no_signal(made):
+    task, channel = made
+    born(task, channel)
+    channel.close()
+    task.hear()
+    with pytest.raises(OSError):
+        task.signal(200)
+
+
+def test_a_terminal_that_is_handed_over(made):
+    task, channel = made
+    master, slave = os.openpty()
+    send(channel, {"terminal": True}, [master])
+    os.close(master)
+    assert not task.hear()
+    assert task.streams.terminal >= 0
+    os.close(slave)
+    task.streams.close()
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+def test_pipes(stdin):
+    before = os.listdir("/proc/self/fd")
+    theirs, ours = _stdio(False, stdin)
+    assert len(theirs) == 3 and (ours[0] >= 0) is stdin
+    assert not any(os.get_inheritable(fd) for fd in [*theirs, *ours] if fd >= 0)
+    if not stdin:
+        assert os.read(theirs[0], 1) == b""
+    for fd in [*theirs, *ours]:
+        if fd >= 0:
+            os.close(fd)
+    assert os.listdir("/proc/self/fd") == before
+    assert _stdio(True, stdin) == ([], [])
+
+
+def test_one_that_is_not_wanted_after_all_is_reaped(store):
+    """A shim in reserve dismisses its init when another's namespaces are asked for."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.chdir(store.run / "mnt")
+            before = len(os.listdir("/proc/self/fd"))
+            unborn = Unborn(Preparation(), 16000)
+            unborn.dismiss()
+            assert len(os.listdir("/proc/self/fd")) == before
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+            code = 0
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(code)
+    os.close(write)
+    with open(read, "rb") as file:
+        assert file.read() == b""
+    assert os.waitpid(pid, 0)[1] == 0
