@@ -164,7 +164,7 @@ def test_a_shim_that_hangs_up(tmp_path):
 
 def test_a_launcher_that_was_ending_is_asked_again(tmp_path, monkeypatch):
     """It had the request in its queue and never read it, which the kernel tells as a reset."""
-    tries = []
+    tries, threads = [], []
 
     def spawn(self):
         tries.append(1)
@@ -172,7 +172,8 @@ def test_a_launcher_that_was_ending_is_asked_again(tmp_path, monkeypatch):
         listener.bind(str(tmp_path / f"{len(tries)}.sock"))
         listener.listen()
         os.rename(tmp_path / f"{len(tries)}.sock", tmp_path / "launcher.sock")
-        threading.Thread(target=serve, args=(listener, len(tries))).start()
+        threads.append(threading.Thread(target=serve, args=(listener, len(tries))))
+        threads[-1].start()
 
     def serve(listener, number):
         connection, _ = listener.accept()
@@ -190,6 +191,8 @@ def test_a_launcher_that_was_ending_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Launcher, "_spawn", spawn)
     assert Launcher(tmp_path, tmp_path).work("job", {}) == {"good": True}
     assert len(tries) == 2
+    for thread in threads:
+        thread.join()
 
 
 def test_a_launcher_that_cannot_be_started(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,16 +34,8 @@ def ask(store, data, name=launcher.SOCKET, fds=()):
 
 
 def in_threads(action, count):
-    found = []
-    threads = [
-        threading.Thread(target=lambda number=number: found.append(action(number)))
-        for number in range(count)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(action, range(count)))
 
 
 def reserve(store):
@@ -89,13 +81,13 @@ def test_the_first_start_and_the_next_one_which_was_prepared(lone, until):
 
 def test_many_starts_at_once(lone):
     codes = in_threads(lambda number: lone.result("sh", "-c", f"exit {number}")[1], 12)
-    assert sorted(codes) == list(range(12))
+    assert codes == list(range(12))
 
 
 def test_many_engines_that_find_no_launcher(lone):
     os.kill(lone.launcher_pid(), signal.SIGKILL)
     codes = in_threads(lambda number: lone.result("sh", "-c", f"exit {number}")[1], 6)
-    assert sorted(codes) == list(range(6))
+    assert codes == list(range(6))
 
 
 def test_containers_that_differ_from_the_last_one(lone):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -349,3 +350,11 @@ def test_a_wrong_profile_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument):
         seccomp.cached(tmp_path, "{}", ())
     assert not list(tmp_path.iterdir())
+
+
+def test_threads_that_ask_at_once_get_one_whole_program(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: seccomp.cached(tmp_path, "default", ("CHOWN",)), range(16)))
+    (path,) = paths
+    assert path.read_bytes() == seccomp.compile("default", ("CHOWN",))
+    assert list(tmp_path.iterdir()) == [path]

@@ -300,7 +300,7 @@ class Shim:
         namespaces = from_json(Namespaces, self.facts.get("namespaces", {}))
         unborn, self.unborn = self.unborn, None
         if unborn is not None:
-            if namespaces == unborn.namespaces:
+            if namespaces == unborn.namespaces and not unborn.lost:
                 return unborn
             unborn.dismiss()
         with step("namespaces", "a container whose namespace is shared does not run"):

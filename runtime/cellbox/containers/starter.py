@@ -100,13 +100,12 @@ def serve(launcher: socket.socket) -> NoReturn:
     poll = select.poll()
     poll.register(launcher, select.POLLIN)
     while True:
-        for fd, _ in poll.poll():
+        # What was ordered before the launcher ended is done before we end with it; the shims that
+        # wait see that we are gone, and see to their inits and groups.
+        for fd in sorted((fd for fd, _ in poll.poll()), key=launcher.fileno().__eq__):
             if fd == launcher.fileno():
                 _, fds, _, _ = socket.recv_fds(launcher, 16, 1)
                 if not fds:
-                    for _, birth in births.values():
-                        if birth is not None:
-                            _remove_group(birth)
                     os._exit(0)
                 births[fds[0]] = (socket.socket(fileno=fds[0]), None)
                 poll.register(fds[0], select.POLLIN)

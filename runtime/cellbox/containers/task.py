@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ from cellbox.containers.streams import Sink, Streams
 from cellbox.linux import idmap, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
+
+_PATIENCE = 10.0
+"""Seconds for a starter to take away a control group, which the kernel may be slow to."""
 
 
 class Task:
@@ -170,13 +174,27 @@ class Unborn:
         task.pid, task.pidfd, task.helper = self._pid, self._pidfd, self._helper
         return task
 
+    @property
+    def lost(self) -> bool:
+        """Is the starter gone, so that no order can be given?"""
+        return self._hears_the_end(0)
+
+    def _hears_the_end(self, seconds: float) -> bool:
+        """Has the starter closed the connection, on which it never says anything?"""
+        poll = select.poll()
+        poll.register(self._starter, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def dismiss(self) -> None:
-        """Nothing is to be started after all: init ends, and is reaped."""
-        self._starter.close()
+        """Nothing is to be started after all: init ends, and is reaped, and the starter has let go
+        of the control group, which the next init of this shim will have too."""
         self._channel.close()
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._pidfd)
+        self._starter.shutdown(socket.SHUT_WR)
+        self._hears_the_end(_PATIENCE)
+        self._starter.close()
         if self._helper:
             os.waitpid(self._helper, 0)
 

@@ -71,16 +71,23 @@ def compile(profile: str, capabilities: Collection[str]) -> bytes:
 def cached(directory: Path, profile: str, capabilities: Collection[str]) -> Path:
     """The file in ``directory`` that holds the program, made if it is not there.
 
-    Its name is the digest of all that the program depends on. Several processes may do this at
-    once. Raises as :func:`compile`, and OSError.
+    Its name is the digest of all that the program depends on. Several processes and threads may do
+    this at once, and what has the name is whole. Raises as :func:`compile`, and OSError.
     """
     path = directory / f"{_key(profile, capabilities)}.bpf"
     if not path.exists():
         program = compile(profile, capabilities)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        staging = directory / f".{path.name}.{os.getpid()}"
-        staging.write_bytes(program)
-        staging.rename(path)
+        staging = directory / f".{path.name}.{os.urandom(6).hex()}"
+        try:
+            with staging.open("xb") as file:
+                file.write(program)
+                file.flush()
+                os.fsync(file.fileno())
+            staging.rename(path)
+        except OSError:
+            staging.unlink(missing_ok=True)
+            raise
     return path
 
 

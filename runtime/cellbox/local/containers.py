@@ -217,7 +217,8 @@ class LocalContainers:
         shared = self._shared(spec, running=False)
         command = specs.command(spec, image.config)
         # Made before anything is there, so that wrong input leaves nothing behind.
-        bundle = self._bundler.make(spec, image, id, name, shared)
+        with store.told("cannot create a container"):
+            bundle = self._bundler.make(spec, image, id, name, shared)
         with store.told(f"cannot create container {name}"), contextlib.ExitStack() as making:
             add = partial(
                 store.state.containers.add,
