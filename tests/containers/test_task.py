@@ -22,7 +22,7 @@ FAILURE = Failure("exec", 2, "nope", 127)
 def made():
     """A task, and the far end of its channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    task = Task(ours, Streams(lambda stream, data: None), stdin=False)
+    task = Task(ours, Streams(lambda stream, data: None))
     yield task, theirs
     theirs.close()
     if task.channel:

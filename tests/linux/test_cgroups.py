@@ -47,10 +47,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
 
 def tidy(parents: set[str]) -> None:
     for name in cgroups.leftovers():
-        group = cgroups.existing(name)
-        if group:
-            group.kill()
-            group.remove()
+        cgroups.discard(name)
     for path in parents:
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(path)
@@ -189,6 +186,17 @@ def test_a_group_made_inside_goes_too(
     os.makedirs(f"{group.directories['memory']}/x/y")
     group.remove()
     assert cgroups.leftovers() == []
+
+
+def test_a_group_is_discarded_with_all_that_runs_in_it(
+    machine: Layout, sleepers: Callable[[int], list[int]]
+) -> None:
+    (pid,) = sleepers(1)
+    create("a", Limits()).add(pid)
+    cgroups.discard("a")
+    assert state(pid) == "Z"
+    assert cgroups.leftovers() == []
+    cgroups.discard("a")  # there is none
 
 
 def test_a_group_that_is_there_is_taken_over(machine: Layout) -> None:

@@ -1,15 +1,13 @@
 """The first process of a container, from its birth in new namespaces to the program.
 
-The starter clones it, so it begins as a copy of the starter. What follows is a straight list of
-steps:
+The shim clones it, so it begins as a copy of the shim. What follows is a straight list of steps:
 
 1. wait until the starter has written the id maps; become root of the new user namespace, and
    undumpable, so that nothing in the container can reach this process's executable, descriptors or
    memory (CVE-2016-9962, CVE-2019-5736);
 2. build /proc, /sys and /dev, hidden and protected as most containers want them;
-3. wait for the order: the bundle, standard streams and the sources of the mounts, as descriptors.
-Build
-   the root out of sight, attach the other mounts, pivot;
+3. wait for the order: the bundle, standard streams and the sources of the mounts, as descriptors;
+   build the root out of sight, attach the other mounts, pivot;
 4. open the terminal, if there is one, and hand its master to the shim;
 5. become the program (``containers.program``).
 
@@ -154,6 +152,11 @@ def _enter_namespaces(namespaces: Namespaces) -> None:
     syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     if namespaces.network == "private":
         _raise_loopback()
+    renew_keyring()
+
+
+def renew_keyring() -> None:
+    """Leave the session keyring that was inherited for a new, empty one (session-keyring(7))."""
     try:
         syscalls.join_new_session_keyring()
     except OSError:  # a kernel without keyrings has none to leak

@@ -2,10 +2,9 @@
 
 It is started on demand (:mod:`cellbox.containers.client`), in two steps: :func:`enter` makes its
 namespaces and executes the interpreter again from a directory that is read-only there, which
-becomes :func:`main`. It is one thread, holds
-little memory, and forks for every request: a warm process is copied in under a millisecond where a
-new interpreter takes thirty. It keeps no state: killing it loses nothing, and it ends by itself
-when nobody has asked for anything for a while.
+becomes :func:`main`. It is one thread, holds little memory, and forks for every request: a warm
+process is copied in under a millisecond where a new interpreter takes thirty. It keeps no state:
+killing it loses nothing, and it ends by itself when nobody has asked for anything for a while.
 
 ``launcher.sock`` takes ``{"op": "ping"}`` (``{"pid", "protocol"}``) and ``{"op": "work", "job",
 "args"}`` with descriptors, which a worker answers. On ``start.sock`` listens a shim in reserve,
@@ -68,7 +67,7 @@ def bootstrap(function: str) -> str:
 
 
 def main(run_directory: str, source: str, store: str) -> None:
-    """Second step: serve requests until idle. Standard output tells the starter that we listen."""
+    """Second step: serve requests until idle. Standard output tells the client that we listen."""
     lock = os.open(os.path.join(run_directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         # Of this process alone (fcntl(2)): one of flock(2) would live on in every shim.
@@ -109,10 +108,8 @@ def _sweep_groups() -> None:
     """Take away the groups of shims that were killed with their launcher."""
     for name in cgroups.leftovers():
         shim_pid = group_shim(os.getcwd(), name)
-        group = cgroups.existing(name)
-        if shim_pid and group and not os.path.exists(f"/proc/{shim_pid}"):
-            group.kill()
-            group.remove()
+        if shim_pid and not os.path.exists(f"/proc/{shim_pid}"):
+            cgroups.discard(name)
 
 
 def _listen(name: str) -> socket.socket:

@@ -77,7 +77,7 @@ def reserve(
         arrived = _await_request(listener, launcher)
         if arrived is None:
             unborn.dismiss()
-            _remove_group()
+            cgroups.discard(starter.own_group())
             os._exit(0)
         request, fds, connection = arrived
         try:
@@ -284,7 +284,7 @@ class Shim:
                 self.directory, self.facts["process"], self.state.restarts, self._sink
             )
         except Failed as failed:
-            main = Task(None, Streams(self._sink), stdin=False)
+            main = Task(None, Streams(self._sink))
             main.failure = failed.failure
         self.main = main
         self.tasks.append(main)
@@ -432,7 +432,6 @@ class Shim:
         if not restart.wanted(policy, exit_code, count, self.asked_to_stop):
             return False
         self.restart_wait = restart.wait(self.restart_wait, time.time() - self.started)
-        self.main = None
         self.save(restarting=True, restarts=count + 1)
         self.later("restart", self.restart_wait, self.start_main)
         return True
@@ -454,7 +453,7 @@ class Shim:
         its directory. Repeating it does nothing."""
         if not self.cleaned:
             self.cleaned = True
-            _remove_group()
+            cgroups.discard(starter.own_group())
             if self.facts.get("auto_remove"):
                 _remove_quietly(self.directory)
 
@@ -590,13 +589,6 @@ class Shim:
             event = Event(time.time(), "container", action, self.facts["id"], known)
             line = json.dumps(to_json(event)).encode()
             journal.append(self.facts["events"], line, limit=journal.EVENTS_LIMIT)
-
-
-def _remove_group() -> None:
-    group = cgroups.existing(starter.own_group())
-    if group:
-        group.kill()
-        group.remove()
 
 
 def _remove_quietly(path: str) -> None:

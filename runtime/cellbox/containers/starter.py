@@ -138,7 +138,7 @@ def _heed(
     if not data:  # the shim is gone, or its init is not wanted
         if birth is not None:
             _forget(birth)
-            _remove_group(birth)
+            cgroups.discard(birth.group)
         return None
     request = json.loads(data)
     if birth is None:
@@ -169,14 +169,6 @@ def _told(birth: _Birth, action: Callable[[_Birth], None]) -> bool:
     return False
 
 
-def _remove_group(birth: _Birth) -> None:
-    """Nothing will run in it: the shim that was to be has gone, or is about to."""
-    group = cgroups.existing(birth.group)
-    if group:
-        group.kill()
-        group.remove()
-
-
 def _forget(birth: _Birth) -> None:
     birth.feed.close()
     if birth.userns >= 0:
@@ -190,10 +182,7 @@ def _map(birth: _Birth, request: Mapping[str, Any]) -> None:
     # Moving a process into a group of v1 waits for all processors to pass a quiet state, up to ten
     # milliseconds; here nobody waits for it.
     with step("cgroup"):
-        stale = cgroups.existing(birth.group)
-        if stale:  # of an earlier process with this pid, which was killed
-            stale.kill()
-            stale.remove()
+        cgroups.discard(birth.group)  # of an earlier process with this pid, which was killed
         group = cgroups.create(birth.group, Limits())
         if group:
             _join(group, birth.pid)

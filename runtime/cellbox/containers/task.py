@@ -32,14 +32,13 @@ _PATIENCE = 10.0
 class Task:
     """A process; ``pid`` is the host's number for it, 0 until it is known."""
 
-    def __init__(self, channel: socket.socket | None, streams: Streams, *, stdin: bool) -> None:
+    def __init__(self, channel: socket.socket | None, streams: Streams) -> None:
         self.channel = channel
         self.streams = streams
         self.pid = 0
         self.pidfd = -1
         self.failure: Failure | None = None
         self.exit_code: int | None = None
-        self.accepts_stdin = stdin
         self.helper = 0
         # Its container ended before it could run: as if it had run, and died with it.
         self.overtaken = False
@@ -67,9 +66,8 @@ class Task:
             if signal.SIGKILL in self._held:
                 self.signal(signal.SIGKILL)
             return False
-        if (
-            "failure" in message
-        ):  # decided only at the end of the channel, when the pid is known too
+        if "failure" in message:
+            # Decided only at the end of the channel, when the pid is known too.
             self.failure = from_json(Failure, message["failure"])
             return False
         if not self.pid and not self.failure:
@@ -170,7 +168,7 @@ class Unborn:
         self._ask({"directory": directory, "restarts": restarts}, theirs)
         self._starter.close()
         _close(theirs)
-        task = _task(self._channel, ours, sink, stdin or tty)
+        task = _task(self._channel, ours, sink)
         task.pid, task.pidfd, task.helper = self._pid, self._pidfd, self._helper
         return task
 
@@ -235,7 +233,7 @@ def start_exec(
         _enter(bundle, process, target, theirs, join)
     theirs.close()
     _close(child_stdio)
-    task = _task(ours, our_stdio, sink, process.stdin or process.tty)
+    task = _task(ours, our_stdio, sink)
     task.helper = pid
     return task
 
@@ -283,19 +281,12 @@ def _join(
         os._exit(0)
     with step("namespaces"):
         os.setsid()
-        _quietly_renew_keyring()
+        init.renew_keyring()
     if process.tty:
         with step("terminal"):
             root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             init.give_terminal(root, channel)
     become(process, program, channel.fileno())
-
-
-def _quietly_renew_keyring() -> None:
-    try:
-        syscalls.join_new_session_keyring()
-    except OSError:
-        pass
 
 
 def _stdio(tty: bool, stdin: bool) -> tuple[list[int], list[int]]:
@@ -317,11 +308,11 @@ def _use_stdio(theirs: list[int], ours: list[int]) -> None:
         os.dup2(fd, number)
 
 
-def _task(channel: socket.socket, ours: list[int], sink: Sink, stdin: bool) -> Task:
+def _task(channel: socket.socket, ours: list[int], sink: Sink) -> Task:
     streams = Streams(sink)
     if ours:
         streams.use_pipes(*ours)
-    return Task(channel, streams, stdin=stdin)
+    return Task(channel, streams)
 
 
 def _close(fds: list[int]) -> None:

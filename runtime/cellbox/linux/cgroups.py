@@ -99,6 +99,15 @@ def existing(name: str) -> Group | None:
     return group if group.directories else None
 
 
+def discard(name: str) -> None:
+    """Kill whatever runs in the group ``name`` and take it away; nothing where there is none.
+    Raises OSError (ETIMEDOUT, EBUSY) when a process in it does not go."""
+    group = existing(name)
+    if group:
+        group.kill()
+        group.remove()
+
+
 def leftovers() -> list[str]:
     """The names of all groups of ours on this machine, whoever made them."""
     names: set[str] = set()

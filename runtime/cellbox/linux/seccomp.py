@@ -27,7 +27,7 @@ from cellbox.errors import NotSupported
 from cellbox.linux import seccomp_default
 from cellbox.linux.seccomp_profile import Comparison, Profile, Rule, parse
 
-DEFAULT, UNCONFINED = "default", "unconfined"
+DEFAULT = "default"
 
 _FORMAT = 1  # to be raised with every change here that makes other programs of the same input
 _GO_MACHINE = {

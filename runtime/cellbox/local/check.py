@@ -153,12 +153,10 @@ class _Checker:
             shim = group_shim(str(self._store.run), name)
             if not shim or os.path.exists(f"/proc/{shim}"):
                 continue
-            group = cgroups.existing(name)
-            if group is None:
+            if cgroups.existing(name) is None:
                 continue  # it was just being removed
             if self._repair:
-                group.kill()
-                group.remove()
+                cgroups.discard(name)
             yield Damage("cgroup", name, "its container does not run", self._did("removed"))
 
     def _did(self, what: str) -> str:

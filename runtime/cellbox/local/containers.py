@@ -163,10 +163,7 @@ class LocalContainers:
         processes.kill(left.pid, left.pid_start, 9)
         processes.wait_gone(left.pid, left.pid_start, 5.0)
         directory, run = self.directory(record.id), self.run_directory(record.id)
-        group = cgroups.existing(group_name(str(self._store.run), left.shim))
-        if group is not None:
-            group.kill()
-            group.remove()
+        cgroups.discard(group_name(str(self._store.run), left.shim))
         saved, ended = True, self._exit_record(record.id)
         if ended is None or ended.finished < left.started:
             told = "its monitor was killed, so its end was not seen"
