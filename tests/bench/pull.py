@@ -7,20 +7,25 @@ The image is made once, by mmdebstrap and pip, and kept in ``--cache``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-from timing import cellbox, dockerd, measure, report, store
+from timing import disk, dockerd, measure, report, store
 
 SUITE = "bookworm"
+PYTHON = "python3,python3-dateutil,python3-tz"
 NEEDED = ("mmdebstrap", "docker-registry", "skopeo")
 
 
@@ -31,25 +36,33 @@ def layers(cache: Path) -> list[Path]:
         return made
     cache.mkdir(parents=True, exist_ok=True)
     _sh("mmdebstrap", "--variant=minbase", SUITE, str(made[0]))
-    full = cache / "full"
-    _sh("mmdebstrap", "--variant=minbase", "--include=python3,python3-pip,perl", SUITE, str(full))
-    _tar(made[1], full / "usr", "usr")
+    full = cache / "full.tar"
+    _sh("mmdebstrap", "--variant=minbase", f"--include={PYTHON}", SUITE, str(full))
+    _difference(made[1], full, made[0])
+    full.unlink()
     for path, package in ((made[2], "numpy"), (made[3], "pandas")):
         target = cache / package
-        _sh(sys.executable, "-m", "pip", "install", "-q", "--target", str(target), package)
-        _tar(path, target, f"opt/{package}")
+        # pandas finds numpy in the layer below.
+        only = ("--no-deps",) if package == "pandas" else ()
+        _sh(sys.executable, "-m", "pip", "install", "-q", *only, "--target", str(target), package)
+        with tarfile.open(path, "w") as out:
+            out.add(target, "usr/lib/python3/dist-packages")
         shutil.rmtree(target)
-    shutil.rmtree(full)
     return made
+
+
+def _difference(layer: Path, full: Path, below: Path) -> None:
+    """What ``full`` has more than ``below``."""
+    with tarfile.open(below) as lower:
+        known = {(one.name, one.size, one.linkname) for one in lower}
+    with tarfile.open(full) as upper, tarfile.open(layer, "w") as out:
+        for one in upper:
+            if one.isdir() or (one.name, one.size, one.linkname) not in known:
+                out.addfile(one, upper.extractfile(one) if one.isreg() else None)
 
 
 def _sh(*words: str) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-
-
-def _tar(path: Path, source: Path, name: str) -> None:
-    with tarfile.open(path, "w") as out:
-        out.add(source, name)
 
 
 def archive(cache: Path) -> Path:
@@ -95,42 +108,44 @@ def serve(folder: Path, image: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cellbox-bench"))
     given = parser.parse_args()
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         sys.exit(f"needs {', '.join(missing)}")
     server, address = serve(given.cache / "registry", archive(given.cache))
     try:
-        with store() as engine, dockerd("--insecure-registry", address) as docker:
-            for kind in ("gzip", "zstd"):
-                compare(engine, docker, f"{address}/large:{kind}", given.rounds)
+        times: dict[str, list[float]] = {}
+        for number in range(given.rounds):
+            for title, seconds in one_round(address, number).items():
+                times.setdefault(title, []).extend(seconds)
+        report(dict(sorted(times.items())), "cellbox pull (gzip)")
     finally:
         server.kill()
         server.wait()
 
 
-def compare(engine: cellbox.Engine, docker: list[str] | None, image: str, rounds: int) -> None:
-    """Pull, then remove outside of what is timed, in turn."""
-
-    def ours() -> None:
-        engine.images.pull(image)
-
-    def theirs() -> None:
-        assert docker is not None
-        subprocess.run([*docker, "pull", "-q", image], check=True, capture_output=True)
-
-    name = f"cellbox pull ({image.rpartition(':')[2]})"
-    times: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for title, pull in ((name, ours), ("docker pull", theirs)):
-            if pull is theirs and docker is None:
-                continue
-            times.setdefault(title, []).extend(measure(1, {title: pull}, warm=0)[title])
-        engine.images.remove(image, force=True)
+def one_round(address: str, number: int) -> dict[str, list[float]]:
+    """Each pull once, into stores on a new disk, so that none finds what another one had fetched,
+    nor has to search between inodes that were just freed. They take turns at being the first."""
+    with contextlib.ExitStack() as undo:
+        place = undo.enter_context(disk(12))
+        subjects: dict[str, Callable[[], object]] = {}
+        for kind in ("gzip", "zstd"):
+            engine = undo.enter_context(store(place))
+            ours = partial(engine.images.pull, f"{address}/large:{kind}")
+            subjects[f"cellbox pull ({kind})"] = ours
+        docker = undo.enter_context(dockerd("--insecure-registry", address, place=place))
         if docker is not None:
-            subprocess.run([*docker, "rmi", image], check=True, capture_output=True)
-    report(times, name)
+            words = [*docker, "pull", "-q", f"{address}/large:gzip"]
+            theirs = partial(subprocess.run, words, check=True, stdout=subprocess.DEVNULL)
+            subjects["docker pull (gzip)"] = theirs
+        turn = list(subjects.items())
+        turn = turn[number % len(turn) :] + turn[: number % len(turn)]
+        # What one has left to be written is not to be waited for by the next.
+        return {
+            title: measure(1, {title: pull}, warm=0, before=os.sync)[title] for title, pull in turn
+        }
 
 
 if __name__ == "__main__":

@@ -26,9 +26,36 @@ from cellbox.local.places import run_directory  # noqa: E402
 
 
 @contextlib.contextmanager
-def store() -> Iterator[cellbox.Engine]:
-    """An engine on a store of its own; its containers, launcher and files are gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="cellbox-bench-") as root:
+def disk(gigabytes: int = 4) -> Iterator[Path]:
+    """A directory on an ext4 of its own, where root may make one; else in the temporary directory.
+
+    For minutes ext4 gives no freed inode out again, and looks at each of them whenever it searches
+    for a free one (``recently_deleted``): on the disk where tests and earlier rounds have removed
+    their files, making one takes up to twenty times as long as on a user's.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="cellbox-bench-") as folder,
+        contextlib.ExitStack() as undo,
+    ):
+        place = Path(folder) / "disk"
+        place.mkdir()
+        if os.geteuid() == 0:
+            image = Path(folder) / "image"
+            with image.open("wb") as file:
+                file.truncate(gigabytes << 30)
+            subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0", str(image)], check=True)
+            subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+            undo.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
+        yield place
+
+
+@contextlib.contextmanager
+def store(place: Path | None = None) -> Iterator[cellbox.Engine]:
+    """An engine on a store of its own, in ``place`` or on a disk of its own; its containers,
+    launcher and files are gone afterwards."""
+    with contextlib.ExitStack() as undo:
+        place = place or undo.enter_context(disk())
+        root = undo.enter_context(tempfile.TemporaryDirectory(prefix="store-", dir=place))
         os.environ["CELLBOX_ROOT"] = root
         engine = cellbox.connect()
         try:
@@ -67,12 +94,17 @@ def busybox(engine: cellbox.Engine) -> Path:
 
 
 def measure(
-    rounds: int, subjects: Mapping[str, Callable[[], object]], warm: int = 3
+    rounds: int,
+    subjects: Mapping[str, Callable[[], object]],
+    warm: int = 3,
+    before: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each subject, ``rounds`` times, in turn; the first ``warm`` rounds don't count."""
+    """Seconds of each subject, ``rounds`` times, in turn; the first ``warm`` rounds don't count,
+    nor does what is done ``before`` each."""
     times: dict[str, list[float]] = {name: [] for name in subjects}
     for number in range(rounds + warm):
         for name, subject in subjects.items():
+            before()
             began = time.perf_counter()
             subject()
             if number >= warm:
@@ -93,12 +125,15 @@ def report(times: Mapping[str, list[float]], ours: str) -> None:
 
 
 @contextlib.contextmanager
-def dockerd(*words: str) -> Iterator[list[str] | None]:
-    """``docker`` with the options that lead to a daemon of its own; None where there is none."""
+def dockerd(*words: str, place: Path | None = None) -> Iterator[list[str] | None]:
+    """``docker`` with the options that lead to a daemon of its own, whose files are in ``place`` or
+    on a disk of its own; None where there is none."""
     if not (shutil.which("dockerd") and shutil.which("docker")) or os.geteuid() != 0:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="cellbox-bench-docker-") as folder:
+    with contextlib.ExitStack() as undo:
+        place = place or undo.enter_context(disk())
+        folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="docker-", dir=place))
         socket = f"unix://{folder}/docker.sock"
         with open(f"{folder}/log", "wb") as log:
             daemon = subprocess.Popen(
