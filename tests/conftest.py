@@ -55,6 +55,14 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell starts what it puts into the background with SIGINT ignored, and Python leaves it so;
+    the tests that interrupt need what a kernel has."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def until() -> Until:
     """``until(condition, seconds)`` polls until ``condition()`` is true."""
