@@ -109,6 +109,7 @@ def test_killed_while_containers_run_they_live_on_and_the_next_one_works(lone, u
     os.kill(first, signal.SIGKILL)
     until(lambda: not os.path.exists(f"/proc/{first}/fd") or not lone.launcher_pid())
     assert processes.is_alive(plain.state.pid, plain.state.pid_start)
+    lone.launcher.ensure()
     assert lone.result("echo", "new") == (b"new\n", 0)
     assert lone.launcher_pid() not in (0, first)
     box.stream.write(b"old\n")

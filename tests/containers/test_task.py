@@ -9,9 +9,9 @@ import socket
 
 import pytest
 
-from cellbox.containers.messages import Failure, Kind, Preparation, unpack
+from cellbox.containers.messages import Failure, Kind, unpack
 from cellbox.containers.streams import Client, Streams
-from cellbox.containers.task import Task, Unborn, _stdio
+from cellbox.containers.task import Task
 from cellbox.linux import syscalls
 from cellbox.model.codec import to_json
 
@@ -175,43 +175,3 @@ def test_a_terminal_that_is_handed_over(made):
     assert task.streams.terminal >= 0
     os.close(slave)
     task.streams.close()
-
-
-@pytest.mark.parametrize("stdin", [True, False])
-def test_pipes(stdin):
-    before = os.listdir("/proc/self/fd")
-    theirs, ours = _stdio(False, stdin)
-    assert len(theirs) == 3 and (ours[0] >= 0) is stdin
-    assert not any(os.get_inheritable(fd) for fd in [*theirs, *ours] if fd >= 0)
-    if not stdin:
-        assert os.read(theirs[0], 1) == b""
-    for fd in [*theirs, *ours]:
-        if fd >= 0:
-            os.close(fd)
-    assert os.listdir("/proc/self/fd") == before
-    assert _stdio(True, stdin) == ([], [])
-
-
-def test_one_that_is_not_wanted_after_all_is_reaped(store):
-    """A shim in reserve dismisses its init when another's namespaces are asked for."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.chdir(store.run / "mnt")
-            before = len(os.listdir("/proc/self/fd"))
-            unborn = Unborn(Preparation(), 16000)
-            unborn.dismiss()
-            assert len(os.listdir("/proc/self/fd")) == before
-            with pytest.raises(ChildProcessError):
-                os.waitpid(-1, os.WNOHANG)
-            code = 0
-        except BaseException as error:
-            os.write(write, repr(error).encode())
-        finally:
-            os._exit(code)
-    os.close(write)
-    with open(read, "rb") as file:
-        assert file.read() == b""
-    assert os.waitpid(pid, 0)[1] == 0

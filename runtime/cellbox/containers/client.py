@@ -106,8 +106,11 @@ class Launcher:
                 self._spawn()
                 continue
             try:
-                return connection, _receive(connection)
-            except ConnectionResetError:  # a launcher that was ending: it has not read the request
+                answer = _receive(connection)
+                if "again" not in answer:
+                    return connection, answer
+                connection.close()  # it was ending, and has done nothing
+            except ConnectionResetError:  # the same, before it has read the request
                 connection.close()
             except BaseException:
                 connection.close()

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cellbox.containers import records, worker
-from cellbox.containers.messages import Failure, Process
+from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS, Failure, Process
 from cellbox.containers.streams import Client
 from cellbox.errors import InvalidArgument, WrongState
 from cellbox.linux.process import signal_number
@@ -33,11 +33,6 @@ from cellbox.model.container import Limits
 
 if TYPE_CHECKING:
     from cellbox.containers.shim import Shim
-
-MAX_REQUEST = 131072
-MAX_FDS = 16
-PATIENCE = 2.0
-"""Seconds that one who has connected has for sending a request; nobody else is heard meanwhile."""
 
 
 def listen(run_directory: str) -> socket.socket:
@@ -71,7 +66,7 @@ def reply(connection: socket.socket, answer: Mapping[str, Any], *, keep: bool = 
 def handle(shim: Shim, connection: socket.socket) -> None:
     """Read one request from ``connection`` and do it."""
     try:
-        data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_FDS)
+        data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
     except OSError:
         connection.close()
         return

@@ -9,7 +9,7 @@ The shim clones it, so it begins as a copy of the shim. What follows is a straig
 3. wait for the order: the bundle, standard streams and the sources of the mounts, as descriptors;
    build the root out of sight, attach the other mounts, pivot;
 4. open the terminal, if there is one, and hand its master to the shim;
-5. become the program (``containers.program``).
+5. wait until the starter says to go, and become the program (``containers.program``).
 
 A failure travels to the shim as a :class:`~cellbox.containers.messages.Failure` over the channel,
 which closes by itself at exec: end of file means *running*.
@@ -76,6 +76,9 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
         bundle, program, sources = _await_order(feed)
         root = _build(bundle, sources, prepared, scratch)
         keep = _finish(bundle, root, channel)
+        if (word := feed.recv(65536)) != b"go":
+            _read_order(word)
+        feed.close()
         _run_program(bundle, program, keep)
     except Failed as failed:
         report(channel, failed.failure)
@@ -108,7 +111,6 @@ def report(channel: socket.socket, failure: Failure) -> None:
 def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
     """What to run, the compiled seccomp filter, and the sources of its mounts."""
     data, fds, _, _ = socket.recv_fds(feed, 65536, MAX_FDS)
-    feed.close()
     order = _read_order(data)
     received = iter(fds)
     bundle = from_json(Bundle, json.loads(_read_all(next(received))))

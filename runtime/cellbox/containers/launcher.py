@@ -2,15 +2,16 @@
 
 It is started on demand (:mod:`cellbox.containers.client`), in two steps: :func:`enter` makes its
 namespaces and executes the interpreter again from a directory that is read-only there, which
-becomes :func:`main`. It is one thread, holds little memory, and forks for every request: a warm
+becomes :func:`main`. It is one thread, holds little memory, and does nothing but fork: a warm
 process is copied in under a millisecond where a new interpreter takes thirty. It keeps no state:
 killing it loses nothing, and it ends by itself when nobody has asked for anything for a while.
 
-``launcher.sock`` takes ``{"op": "ping"}`` (``{"pid", "protocol"}``) and ``{"op": "work", "job",
-"args"}`` with descriptors, which a worker answers. On ``start.sock`` listens a shim in reserve,
-forked ahead of time with all its namespaces made; it takes ``{"directory", "owned", "attach"}``
-with one descriptor a stream, and answers ``{"pid"}`` or ``{"failure"}``. The launcher then forks
-the next one.
+On ``launcher.sock`` listens the workshop (:mod:`cellbox.containers.worker`), which takes ``{"op":
+"ping"}`` (``{"pid", "protocol"}``) and ``{"op": "work", "job", "args"}`` with descriptors. On
+``start.sock`` listens the starter (:mod:`cellbox.containers.starter`), which takes ``{"directory",
+"owned", "attach"}`` with one descriptor a stream, and answers ``{"pid"}`` or ``{"failure"}``. A
+shim is kept in reserve, forked ahead of time with all its namespaces made; when one has been used,
+the launcher forks the next.
 """
 
 from __future__ import annotations
@@ -23,9 +24,19 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
-from cellbox.containers import control, init, shim, starter, worker
-from cellbox.containers.messages import ExitRecord, Failure, Preparation, RunState, group_shim
+from cellbox.containers import init, shim, starter, starts, worker
+from cellbox.containers.messages import (
+    MAX_REQUEST,
+    ExitRecord,
+    Failure,
+    Preparation,
+    RunState,
+    group_shim,
+)
 from cellbox.linux import cgroups, namespaces, syscalls
 from cellbox.model.codec import from_json, to_json
 
@@ -80,10 +91,10 @@ def main(run_directory: str, source: str, store: str) -> None:
     os.makedirs(SCRATCH, exist_ok=True)
     os.chmod(SCRATCH, 0o755)  # init, root of another user namespace, mounts its scratch on it
     syscalls.set_name("cellbox-launch")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _warm(run_directory)
     # Children are nobody's business here; shims and workers take their own back.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _warm()
     gc.collect()
     gc.freeze()
     gc.disable()  # a collector writes to pages that children share
@@ -96,8 +107,11 @@ def main(run_directory: str, source: str, store: str) -> None:
     os.unlink(START_SOCKET)
 
 
-def _warm() -> None:
-    """Use everything once before the first fork, so that every child finds it worked out."""
+def _warm(run: str) -> None:
+    """Use everything before the first fork, so that every child finds it worked out."""
+    os.chdir(SCRATCH)
+    shim.rehearse(run)
+    os.chdir(run)
     init.rehearse()
     cgroups.layout()
     for fact in (RunState(1, 1, health="a"), ExitRecord(1, 1.0, 1.0), Failure("a", 1, "b")):
@@ -132,114 +146,91 @@ def _detach_output() -> None:
     os.close(log)
 
 
+def _reap() -> None:
+    """Those that ended while this process did not ignore it."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
 class Launcher:
-    """The two sockets, and the shim in reserve that listens on the second."""
+    """The parent of all: of the starter, of the one who forks workers, and of shims, a further one
+    whenever the starter says so."""
 
     def __init__(self) -> None:
-        self.starter = self._fork_starter()
-        self.work = _listen(SOCKET)
-        self.starts = _listen(START_SOCKET)
-        self.starts.setblocking(False)
+        self.run = os.getcwd()
+        ping = {"pid": os.getpid(), "protocol": PROTOCOL}
+        self.starter = self._fork(START_SOCKET, starter.serve)
+        self.workshop = self._fork(SOCKET, partial(worker.serve, ping))
         self.prepared = Preparation()
         self.deaths = 0
-        self._fill()
 
-    def _fork_starter(self) -> socket.socket:
-        ours, theirs = starter.pair()
+    def _fork(
+        self, name: str, serve: Callable[[socket.socket, socket.socket], NoReturn]
+    ) -> socket.socket:
+        """Fork who serves clients on the socket ``name``; a connection with it."""
+        ours, theirs = starts.pair()
+        listener = _listen(name)
         if os.fork() == 0:
-            ours.close()
-            starter.serve(theirs)
+            for end in (ours, *vars(self).values()):
+                if isinstance(end, socket.socket):
+                    end.close()  # or who is at the other end would not see the launcher's end
+            serve(theirs, listener)
         theirs.close()
+        listener.close()
         return ours
 
-    def _fill(self) -> None:
-        """Fork the next shim in reserve; it does the rest by itself."""
-        self.reserve, theirs = starter.pair()
-        self.taken = False
-        mine, starters = starter.pair()
-        socket.send_fds(self.starter, [b"shim"], [starters.fileno()])
-        starters.close()
-        if os.fork():
-            theirs.close()
-            mine.close()
-            return
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for end in (self.work, self.reserve, self.starter):
-            end.close()
-        run = os.getcwd()
-        os.chdir(SCRATCH)
-        shim.reserve(self.starts, theirs, mine, run, self.prepared)
-
     def serve(self) -> None:
-        """Answer requests until nobody has asked for anything for a while."""
+        """Fork shims until nobody has asked for anything for a while, or a child has ended."""
+        poll = select.poll()
+        poll.register(self.starter, select.POLLIN)
+        poll.register(self.workshop, select.POLLIN)
         while self.deaths < _MOST_DEATHS:
-            poll = select.poll()
-            for end in (self.work, self.reserve, self.starter):
-                poll.register(end, select.POLLIN)
-            if self.taken:
-                poll.register(self.starts, select.POLLIN)
             ready = {fd for fd, _ in poll.poll(IDLE_SECONDS * 1000)}
             if not ready:
                 return
-            if self.starter.fileno() in ready and not self._prepare():
+            if self.workshop.fileno() in ready and not self.workshop.recv(16):
                 return
-            if self.reserve.fileno() in ready:
-                self._hear()
-            elif self.taken and self.starts.fileno() in ready:
-                self._refill()
-            if self.work.fileno() in ready:
-                self._accept()
+            if self.starter.fileno() in ready and not self._hear_starter():
+                return
 
-    def _prepare(self) -> bool:
-        """A start was ordered: the next one may well want the same. False when the starter is
-        gone."""
-        said = self.starter.recv(control.MAX_REQUEST)
-        if not said:
-            return False
-        wanted = from_json(Preparation, json.loads(said))
-        if not any(name.isdecimal() for name in vars(wanted.namespaces).values()):
-            self.prepared = wanted
-        return True
-
-    def _hear(self) -> None:
-        """The shim in reserve was taken, or it has started its container, or it is gone."""
-        if self.reserve.recv(16) == b"taken":
-            self.taken = True
-            self.deaths = 0
-            return
-        if not self.taken:
+    def _hear_starter(self) -> bool:
+        """More shims are needed; or one in reserve was lost; or a container was started, and the
+        next one may well want the same. False when the starter is gone."""
+        said = self.starter.recv(MAX_REQUEST)
+        if said == b"more":
+            self._fork_shim()
+        elif said == b"lost":
             self.deaths += 1
-        self._refill()
+        elif said:
+            self.deaths = 0
+            wanted = from_json(Preparation, json.loads(said))
+            if not any(name.isdecimal() for name in vars(wanted.namespaces).values()):
+                self.prepared = wanted
+        return bool(said)
 
-    def _refill(self) -> None:
-        self.reserve.close()
-        self._fill()
-
-    def _accept(self) -> None:
-        connection, _ = self.work.accept()
-        with connection:
-            fds: list[int] = []
-            connection.settimeout(control.PATIENCE)
-            try:
-                data, fds, _, _ = socket.recv_fds(connection, control.MAX_REQUEST, control.MAX_FDS)
-                if data:
-                    self._answer(connection, json.loads(data), fds)
-            except Exception as error:  # whatever was sent, the others are to be served
-                worker.send(connection, {"error": worker.describe(error)})
-            for fd in fds:
-                os.close(fd)
-
-    def _answer(
-        self, connection: socket.socket, request: dict[str, object], fds: list[int]
-    ) -> None:
-        if request["op"] == "ping":
-            worker.send(connection, {"pid": os.getpid(), "protocol": PROTOCOL})
-            return
-        # Now that there is work, every further worker finds the modules loaded.
-        from cellbox.images import jobs  # noqa: F401
-
+    def _fork_shim(self) -> None:
+        """Fork the next shim in reserve; it does the rest by itself."""
+        pairs = [starts.pair() for _ in range(3)]  # with the starter: the shim, and init twice
+        ours, theirs = [one for one, _ in pairs], [other for _, other in pairs]
+        namespaces = json.dumps(to_json(self.prepared.namespaces)).encode()
+        socket.send_fds(self.starter, [namespaces], [end.fileno() for end in theirs])
+        flags = starts.clone_flags(self.prepared.namespaces)
+        others = [end.fileno() for end in (*theirs, self.starter, self.workshop)]
+        # What a child has from birth it need not do itself, which would take pages of its own.
+        syscalls.set_name("cellbox-shim")
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.chdir(SCRATCH)
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for end in (self.work, self.starts, self.reserve, self.starter):
-                end.close()
-            worker.run(connection, request, fds)
+            for fd in others:
+                os.close(fd)
+            connection, feed, channel = ours
+            shim.reserve(connection, feed, channel, flags, self.prepared)
+        os.chdir(self.run)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        _reap()
+        syscalls.set_name("cellbox-launch")
+        for end in (*ours, *theirs):
+            end.close()

@@ -26,6 +26,9 @@ from cellbox.model.container import HealthCheck, Limits, LogConfig, RestartPolic
 MAX_PAYLOAD = 65536
 """Bytes of payload in one packet of a stream."""
 
+MAX_REQUEST, MAX_REQUEST_FDS = 131072, 16
+"""Bytes of a request, and the descriptors that may come with it."""
+
 
 class Kind(IntEnum):
     """The first byte of a packet of a stream."""

@@ -47,8 +47,8 @@ def read(kind: type[T], path: str) -> T | None:
     """The fact in ``path``; None where there is no such file, or a bad disk or a power cut has
     damaged it."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return from_json(kind, json.load(file))
+        with open(path, "rb", buffering=0) as file:
+            return from_json(kind, json.loads(file.readall()))
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
 
@@ -83,4 +83,9 @@ def write_exit(directory: str, run_directory: str, record: ExitRecord) -> bool:
 def read_state(run_directory: str) -> RunState | None:
     """The run that goes on now: ``state.json``, if its shim is alive."""
     state = read(RunState, os.path.join(run_directory, STATE))
-    return state if state and processes.is_alive(state.shim, state.shim_start) else None
+    return state if state and is_current(state) else None
+
+
+def is_current(state: RunState) -> bool:
+    """Is the shim that this tells of alive?"""
+    return processes.is_alive(state.shim, state.shim_start)

@@ -9,14 +9,16 @@ At the end it writes ``exit.json``, tells the event log, lets its cgroup go, ans
 and removes the container's files if that was asked for. Killed at any moment it leaves
 ``state.json`` with its own pid, by which the next engine knows what to tidy up.
 
-A shim stays small by reading the bundle as plain JSON (``facts``) and leaving what takes more to
-children: a start to ``starter``, a further process to :func:`~cellbox.containers.task.start_exec`.
+A shim stays small by knowing little of the bundle (``facts``, plain JSON) and by leaving what takes
+more to others: a start to ``starter``, a further process to a child
+(:func:`~cellbox.containers.task.start_exec`).
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import marshal
 import os
 import select
 import signal
@@ -24,13 +26,15 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from typing import Any, NoReturn
 
-from cellbox.containers import control, journal, probes, records, restart, starter, worker
+from cellbox.containers import control, journal, probes, records, restart, starts
 from cellbox.containers.logs import LogWriter, driver, open_log
 from cellbox.containers.messages import (
+    MAX_REQUEST_FDS,
     Bundle,
     ExitRecord,
     Failure,
@@ -40,119 +44,120 @@ from cellbox.containers.messages import (
     Process,
     RunState,
     packet,
-    preparation,
 )
 from cellbox.containers.program import Failed, step
 from cellbox.containers.streams import Client, Streams
-from cellbox.containers.task import Task, Unborn, start_exec
+from cellbox.containers.task import Task, bear, begun, start, start_exec
 from cellbox.containers.watch import Handler, bind, watch_task
-from cellbox.linux import cgroups, idmap, syscalls, trees
+from cellbox.linux import cgroups, syscalls, trees
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import LogConfig, RestartPolicy
-from cellbox.model.event import Event
 
 _FLUSH_SECONDS = 10.0
 """How long an ended container waits for clients that do not read."""
+_MAX_HANDOVER = 1 << 20
+_MAX_FDS = MAX_REQUEST_FDS + 8
 _REAP_SECONDS = 0.05
 _ENDING_SECONDS = 0.2
+_UNHURRIED = 10
+"""The niceness of a shim whose container has ended: what it still does, nobody waits for."""
 
 
 def reserve(
-    listener: socket.socket,
-    launcher: socket.socket,
-    starter_connection: socket.socket,
-    run: str,
+    connection: socket.socket,
+    feed: socket.socket,
+    channel: socket.socket,
+    flags: int,
     prepared: Preparation,
 ) -> NoReturn:
-    """Be a shim in reserve: have ``prepared`` made, wait for the first request on ``listener``,
-    then be its container's shim. ``launcher`` is told when that happens, and its end is the end of
-    the wait; ``run`` is the store's run directory."""
+    """Be a shim in reserve: have ``prepared`` made by an init that is cloned with ``flags``, wait
+    until the starter at the other end of ``connection`` hands a container over, then be its shim.
+    Ends with the starter."""
     code = 1
     try:
-        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        syscalls.set_name("cellbox-shim")
-        slot, _held = idmap.take_slot(run)
-        unborn = Unborn(prepared, slot, starter_connection)
-        arrived = _await_request(listener, launcher)
-        if arrived is None:
-            unborn.dismiss()
-            cgroups.discard(starter.own_group())
-            os._exit(0)
-        request, fds, connection = arrived
-        try:
-            shim = Shim(request, fds, connection, unborn, slot, launcher)
-        except Exception as error:  # no bundle, or a request that makes no sense
-            control.reply(connection, {"error": worker.describe(error)})
-            raise
-        code = shim.serve()
+        pid, pidfd = bear(connection, feed, channel, flags, prepared)
+        if not flags & syscalls.CLONE_NEWPID:
+            syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        data, fds, _, _ = socket.recv_fds(connection, _MAX_HANDOVER, _MAX_FDS)
+        if data:
+            code = Shim(marshal.loads(data), fds, pid, pidfd).serve()
+        else:  # the starter is gone, and nobody else knows of init
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            cgroups.discard(starts.own_group())
     except BaseException:
         sys.excepthook(*sys.exc_info())  # to launcher.log; there is nobody else to tell
     finally:
         os._exit(code)
 
 
-def _await_request(
-    listener: socket.socket, launcher: socket.socket
-) -> tuple[dict[str, Any], list[int], socket.socket] | None:
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    poll.register(launcher, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poll.poll()}
-        if launcher.fileno() in ready:
-            return None
-        try:
-            connection, _ = listener.accept()
-        except BlockingIOError:  # another one in reserve was faster
-            continue
-        connection.settimeout(control.PATIENCE)
-        try:
-            data, fds, _, _ = socket.recv_fds(connection, control.MAX_REQUEST, control.MAX_FDS)
-            request = json.loads(data) if data else None
-        except (OSError, ValueError):  # it says nothing, is gone, or talks nonsense
-            request = None
-        if not isinstance(request, dict):
-            connection.close()
-            continue
-        try:
-            launcher.send(b"taken")
-        except OSError:
-            pass  # the launcher has just ended, which is no reason not to serve
-        listener.close()
-        return request, fds, connection
+def rehearse(run: str) -> None:
+    """Live through a few short lives while there is time, in the process that shims are forked
+    from: what is worked out at first use, and where, is then the same page for all of them."""
+    for _ in range(10):
+        theirs, ours = starts.stdio(False, False)
+        client, connection = starts.pair()
+        stream, end = starts.pair()
+        child = os.fork()
+        if child == 0:
+            os.write(theirs[1], b"x")
+            os._exit(0)
+        starts.close(theirs)
+        directory = os.path.join(run, "rehearsal")
+        os.makedirs(directory)
+        facts = {"run_directory": directory, "auto_remove": True, "id": "", "name": ""}
+        facts["events"] = os.path.join(directory, "events")
+        handover = {
+            "directory": directory,
+            "facts": {**facts, "log": {"driver": "none"}},
+            "slot": 0,
+            "fits": True,
+            "failure": None,
+            "owned": True,
+            "answered": True,
+            "listening": True,
+            "pipes": [fd >= 0 for fd in ours],
+            "attach": [False],
+        }
+        fds = [os.dup(0), connection.detach()]
+        fds += [control.listen(directory).detach(), *ours[1:], end.detach()]
+        Shim(marshal.loads(marshal.dumps(handover)), fds, child, os.pidfd_open(child)).serve()
+        client.close()
+        stream.close()
+
+
+def _children() -> set[int]:
+    with open("/proc/thread-self/children", encoding="ascii") as file:
+        return set(map(int, file.read().split()))
 
 
 class Shim:
-    """See the module. ``request`` holds ``directory``, ``owned`` (the container ends when the other
-    end of ``connection`` closes) and ``attach``, one ``{"stdin": bool}`` for each stream in
-    ``fds``."""
+    """See the module. ``handover`` and ``fds`` are what the starter sent (``containers.starter``):
+    the container ends, if it is ``owned``, when the client's connection closes. ``pid`` and
+    ``pidfd`` are those of init."""
 
     def __init__(
-        self,
-        request: Mapping[str, Any],
-        fds: Sequence[int],
-        connection: socket.socket,
-        unborn: Unborn,
-        slot: int,
-        launcher: socket.socket,
+        self, handover: Mapping[str, Any], fds: Sequence[int], pid: int, pidfd: int
     ) -> None:
-        self.directory: str = request["directory"]
-        with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
-            self.facts: dict[str, Any] = json.load(file)
+        self.handover: Mapping[str, Any] | None = handover
+        self.directory: str = handover["directory"]
+        self.facts: dict[str, Any] = handover["facts"]
         self.run_directory: str = self.facts["run_directory"]
-        self.unborn: Unborn | None = unborn
-        self.slot = slot
-        self.launcher = launcher
-        self.starter: socket.socket | None = connection
-        self.owner: socket.socket | None = connection if request.get("owned") else None
+        self.slot: int = handover["slot"]
+        ends = iter(fds)
+        self.born = pid, pidfd
+        self.lock = next(ends)
+        connection = _socket(next(ends))
+        self.starter = None if handover["answered"] else connection
+        self.owner = connection if handover["owned"] else None
+        self.listener = _socket(next(ends)) if handover["listening"] else None
+        self.pipes = [next(ends) if there else -1 for there in handover["pipes"]]
         self.newcomers = [
-            Client(socket.socket(fileno=fd), bool(wish["stdin"]))
-            for fd, wish in zip(fds, request.get("attach", ()), strict=True)
+            Client(_socket(fd), stdin) for fd, stdin in zip(ends, handover["attach"], strict=True)
         ]
         self.tasks: list[Task] = []
         self.main: Task | None = None
-        self.listener = control.listen(self.run_directory)
         self.connections: list[socket.socket] = []
         self.waiting: list[socket.socket] = []
         self.log: LogWriter | None = None
@@ -170,7 +175,8 @@ class Shim:
     @cached_property
     def bundle(self) -> Bundle:
         """The whole bundle, for what is not done by most containers most of the time."""
-        return from_json(Bundle, self.facts)
+        with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
+            return from_json(Bundle, {**json.load(file), **self.facts})
 
     @property
     def name(self) -> str:
@@ -180,7 +186,7 @@ class Shim:
     @property
     def group(self) -> cgroups.Group | None:
         """The container's cgroup, if it has one."""
-        return cgroups.existing(starter.own_group())
+        return cgroups.existing(starts.own_group())
 
     # The loop ----------------------------------------------------------------------------------
 
@@ -225,8 +231,7 @@ class Shim:
         if any(one.channel is not None for one in self.tasks):
             return  # one of them may be the process that is being started
         known = {pid for one in self.tasks for pid in (one.pid, one.helper)}
-        with open("/proc/thread-self/children", encoding="ascii") as file:
-            orphans = set(map(int, file.read().split())) - known
+        orphans = _children() - known
         self.children += orphans.difference(self.children)
 
     def _patience(self) -> float | None:
@@ -242,7 +247,7 @@ class Shim:
             watch_task(watched, one, self._decided, self._exited)
         if self.owner is not None:
             watched[self.owner.fileno()] = (select.POLLIN, self._owner_gone)
-        if not self.ended:
+        if not self.ended and self.listener is not None:
             watched[self.listener.fileno()] = (select.POLLIN, self._accept)
         for connection in self.connections:
             watched[connection.fileno()] = (select.POLLIN, bind(self._request, connection))
@@ -255,7 +260,7 @@ class Shim:
         self.deadlines[name] = (time.monotonic() + seconds, handler)
 
     def _accept(self) -> None:
-        if self.ended:  # a moment ago, in this very turn
+        if self.ended or self.listener is None:  # a moment ago, in this very turn
             return
         try:
             connection, _ = self.listener.accept()
@@ -277,12 +282,9 @@ class Shim:
     # Starting ----------------------------------------------------------------------------------
 
     def start_main(self) -> None:
-        """Order the container's first process; :meth:`_decided` hears how it went."""
+        """See to the container's first process; :meth:`_decided` hears how its start went."""
         try:
-            unborn = self._conceive()
-            main = unborn.start(
-                self.directory, self.facts["process"], self.state.restarts, self._sink
-            )
+            main = self._begin()
         except Failed as failed:
             main = Task(None, Streams(self._sink))
             main.failure = failed.failure
@@ -294,25 +296,42 @@ class Shim:
         if main.failure:
             main.announce()
             self._exited(main)
+        elif main.channel is None:
+            self._running(main)
 
-    def _conceive(self) -> Unborn:
-        """An init in the right namespaces: that of the reserve, if it fits. Raises Failed."""
-        namespaces = from_json(Namespaces, self.facts.get("namespaces", {}))
-        unborn, self.unborn = self.unborn, None
-        if unborn is not None:
-            if namespaces == unborn.namespaces and not unborn.lost:
-                return unborn
-            unborn.dismiss()
+    def _begin(self) -> Task:
+        """The init of the reserve, if the starter could use it, or another one that is in the right
+        namespaces. Raises Failed."""
+        handover, self.handover = self.handover, None
+        if handover is not None:
+            failure = handover["failure"] and from_json(Failure, handover["failure"])
+            if handover["fits"]:
+                main = begun(*self.born, self.pipes, self._sink)
+                main.failure = failure
+                return main
+            self._dismiss(*self.born)
+            if failure:
+                raise Failed(failure)
+        bundle = self.bundle
         with step("namespaces", "a container whose namespace is shared does not run"):
-            self._enter_shared(namespaces)
+            self._enter_shared(bundle.namespaces)
         with step("namespaces"):
-            return Unborn(preparation(self.bundle), self.slot)
+            if bundle.namespaces.pid == "host":
+                syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+            return start(bundle, self.slot, self.state.restarts, self._sink)
+
+    def _dismiss(self, pid: int, pidfd: int) -> None:
+        """The init of the reserve is of no use here."""
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+        cgroups.discard(starts.own_group())
 
     def _enter_shared(self, namespaces: Namespaces) -> None:
         """Enter the namespaces that the container shares with others, so that its processes are
         born there; the shim itself has no use for its own. Raises OSError when their owner is gone:
         without them the container would be born into the host's."""
-        for pid, flag in starter.shared(namespaces):
+        for pid, flag in starts.shared(namespaces):
             pidfd = os.pidfd_open(pid)
             try:
                 syscalls.setns(pidfd, flag)
@@ -375,13 +394,11 @@ class Shim:
             self.probes = probes.begin(self)
 
     def reply_to_starter(self, reply: Mapping[str, Any]) -> None:
-        """Answer the request that made this shim, once; the launcher, which sees its end of their
-        connection close, may now fork the next one without competing with this start."""
+        """Answer the request that made this shim, once, where the starter has not done so."""
         if self.starter is None:
             return
         control.reply(self.starter, reply, keep=self.owner is not None)
         self.starter = None
-        self.launcher.close()
 
     # Ending ------------------------------------------------------------------------------------
 
@@ -427,7 +444,9 @@ class Shim:
         self.saved = records.write_exit(self.directory, self.run_directory, self.record)
 
     def _restarts(self, exit_code: int) -> bool:
-        policy = from_json(RestartPolicy, self.facts.get("restart", {}))
+        if "restart" not in self.facts:
+            return False
+        policy = from_json(RestartPolicy, self.facts["restart"])
         count = self.state.restarts
         if not restart.wanted(policy, exit_code, count, self.asked_to_stop):
             return False
@@ -453,7 +472,8 @@ class Shim:
         its directory. Repeating it does nothing."""
         if not self.cleaned:
             self.cleaned = True
-            cgroups.discard(starter.own_group())
+            os.nice(_UNHURRIED)
+            cgroups.discard(starts.own_group())
             if self.facts.get("auto_remove"):
                 _remove_quietly(self.directory)
 
@@ -480,12 +500,13 @@ class Shim:
 
     def _let_names_go(self) -> None:
         """From here on a new shim may take the container's place."""
-        self.listener.close()
-        if self.saved:
+        if self.listener is not None:
+            self.listener.close()
+        for name in (records.STATE, records.SOCKET, records.HEALTH):
+            with suppress(OSError):
+                os.unlink(os.path.join(self.run_directory, name))
+        if self.saved:  # else its exit record is in there
             _remove_quietly(self.run_directory)
-        else:  # its exit record is in there
-            for name in (records.SOCKET, records.STATE, records.HEALTH):
-                _remove_quietly(os.path.join(self.run_directory, name))
         exit_code = self.record.exit_code if self.record else 125
         for connection in self.waiting:
             control.reply(connection, {"exit_code": exit_code})
@@ -586,12 +607,23 @@ class Shim:
         """Append to the engine's event log."""
         if self.facts.get("events"):
             known = {**self.facts.get("attributes", {}), **attributes}
-            event = Event(time.time(), "container", action, self.facts["id"], known)
-            line = json.dumps(to_json(event)).encode()
+            event = {"time": time.time(), "kind": "container", "action": action}
+            line = json.dumps({**event, "id": self.facts["id"], "attributes": known}).encode()
             journal.append(self.facts["events"], line, limit=journal.EVENTS_LIMIT)
 
 
+def _socket(fd: int) -> socket.socket:
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
+    end.setblocking(False)
+    return end
+
+
 def _remove_quietly(path: str) -> None:
+    try:
+        os.rmdir(path)
+        return
+    except OSError:
+        pass
     try:
         trees.remove_tree(path)
     except OSError:  # the next engine tidies up

@@ -1,270 +1,217 @@
-"""Who does for a container's first process what takes more than the container's own privileges.
+"""Who starts containers, and does for their first processes what takes more than their own
+privileges.
 
-The shim stays for as long as the container does, so it must stay small: every page that a forked
+A shim stays for as long as its container does, so it must stay small: every page that a forked
 process writes to is one of its own, and a start pays 3.5 microseconds for each. So the shim clones
-init and no more; writing the id maps, making the cgroup and opening the sources of the mounts is
-done by a starter, which is asked twice::
+init and no more; all else is done by a starter, whose pages are long its own. The launcher keeps
+one for all its shims, and clients come to it::
 
-    shim --born: pid, feed-->  starter --"mapped"--> init        the shim may wait in reserve now
-    shim --order: directory--> starter --the order-> init        bundle, streams, mounts' sources
+                      shim --pid-> starter --"mapped"--> init     the shim waits in reserve now
+    client --directory, streams--> starter --order-----> init     bundle, streams, mounts' sources
+                                   starter --"go"------> init     its limits are set, its state told
+    client <--pid----------------- starter <--end of file-- init  it has become the program
+                                   starter --handover--> shim     all that a shim has of it
 
-What goes wrong is told to init as a failure, which passes it on to the shim over the channel
-between them. The launcher keeps one starter for all its shims, whose pages are long its own; a shim
-that has outlived its launcher, or wants other namespaces than were prepared, forks one itself.
+Init builds the root meanwhile, and becomes the program when it was told to go. What goes wrong is
+told to init as a failure, which passes it on over its channel; then the shim puts it on record and
+answers the client. A shim that has outlived its launcher, or whose container wants other namespaces
+than were prepared, starts it with a starter of its own (:func:`serve_one`).
+
+A handover (of marshal, which two copies of one program may use, and which takes the least memory to
+read) is ``{"directory", "facts", "slot", "fits", "failure", "owned", "answered", "listening",
+"pipes", "attach"}``: ``facts`` of the bundle that a shim is to know, whether what was prepared
+``fits``, whether the client was ``answered``. With it come descriptors: what holds the slot, the
+client's connection, the shim's listening socket if it is ``listening``, its ends of standard input,
+output and error as far as there are ``pipes`` (one for a terminal), and the streams to ``attach``.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
 import socket
-import stat
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections import deque
+from typing import NoReturn
 
-from cellbox.containers import init, records
-from cellbox.containers.messages import (
-    Bundle,
-    Failure,
-    Namespaces,
-    Process,
-    RunState,
-    group_name,
-    preparation,
-)
-from cellbox.containers.program import Failed, step
-from cellbox.linux import cgroups, idmap, mounts, syscalls
-from cellbox.linux import process as processes
-from cellbox.model.codec import to_json
-from cellbox.model.container import Limits
+from cellbox.containers import control, init, records, worker
+from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS, Namespaces, preparation
+from cellbox.containers.starts import Birth, Order, Start, Unborn, close, seqpacket
+from cellbox.linux import idmap
+from cellbox.model.codec import from_json, to_json
 
-_FLAGS = {
-    "network": syscalls.CLONE_NEWNET,
-    "pid": syscalls.CLONE_NEWPID,
-    "ipc": syscalls.CLONE_NEWIPC,
-    "uts": syscalls.CLONE_NEWUTS,
-    "user": syscalls.CLONE_NEWUSER,
-}
-_ALWAYS = syscalls.CLONE_NEWNS
+_CALM_SECONDS = 0.002
+"""How long after a start the next shim is forked: a short program has ended by then, which the
+making of namespaces for another one would have slowed down."""
 
 
-def clone_flags(namespaces: Namespaces) -> int:
-    """CLONE_NEW* of the namespaces that init is born into; init makes that of its control groups
-    itself, when it is in the group that is to be seen as the root."""
-    return _ALWAYS | sum(
-        flag for name, flag in _FLAGS.items() if getattr(namespaces, name) == "private"
-    )
+def serve_one(unborn: Unborn, directory: str, slot: int, restarts: int, stdio: list[int]) -> None:
+    """Be the starter of one shim, for one start: that of the container in ``directory``, with the
+    program's ends of the pipes. Raises OSError."""
+
+    def start() -> None:
+        bundle = records.read_bundle(directory)
+        assert bundle is not None
+        birth.order(bundle, directory, stdio)
+        birth.prepare(bundle, restarts)
+
+    message = unborn.connection.recv(64)
+    if message:
+        birth = Birth.told(message, unborn, slot, -1)
+        if not birth.attempt(start):
+            birth.tell(b"go")
 
 
-def shared(namespaces: Namespaces) -> list[tuple[int, int]]:
-    """(pid, CLONE_NEW*) of those that the container shares with another one."""
-    return [
-        (int(owner), flag)
-        for name, flag in _FLAGS.items()
-        if (owner := getattr(namespaces, name)).isdecimal()
-    ]
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-
-
-def own_group() -> str:
-    """The name of this shim's group; a shim stays in the folder ``mnt`` of the run directory."""
-    return group_name(os.path.dirname(os.getcwd()), os.getpid())
-
-
-@dataclass
-class _Birth:
-    """An init that waits for its order: what the first request told."""
-
-    pid: int
-    shim: int
-    group: str
-    feed: socket.socket
-    userns: int = -1
-    root: int = 0
-
-
-def serve(launcher: socket.socket) -> NoReturn:
-    """Be the starter of a launcher, which sends one end of a connection for each shim, and is told
-    what to prepare for the next. Ends with the launcher."""
-    births: dict[int, tuple[socket.socket, _Birth | None]] = {}
+def serve(launcher: socket.socket, listener: socket.socket) -> NoReturn:
+    """Be the starter of a launcher, which sends one end of a connection for each shim that it
+    forks; ``listener`` is where clients come. Ends with the launcher."""
     init.rehearse()
-    poll = select.poll()
-    poll.register(launcher, select.POLLIN)
-    while True:
-        # What was ordered before the launcher ended is done before we end with it; the shims that
-        # wait see that we are gone, and see to their inits and groups.
-        for fd in sorted((fd for fd, _ in poll.poll()), key=launcher.fileno().__eq__):
-            if fd == launcher.fileno():
-                _, fds, _, _ = socket.recv_fds(launcher, 16, 1)
-                if not fds:
-                    os._exit(0)
-                births[fds[0]] = (socket.socket(fileno=fds[0]), None)
-                poll.register(fds[0], select.POLLIN)
-                continue
-            connection, birth = births.pop(fd)
-            birth = _heed(connection, birth, launcher)
-            if birth is not None:
-                births[fd] = (connection, birth)
-                continue
-            poll.unregister(fd)
-            connection.close()
-
-
-def serve_one(connection: socket.socket) -> NoReturn:
-    """Be the starter of one shim, for one start."""
-    birth = _heed(connection, None, None)
-    if birth is not None:
-        _heed(connection, birth, None)
+    starter = Starter(launcher, listener)
+    while starter.turn():
+        pass
+    starter.send_away()
     os._exit(0)
 
 
-def _heed(
-    connection: socket.socket, birth: _Birth | None, launcher: socket.socket | None
-) -> _Birth | None:
-    """Do what the next request on ``connection`` asks; None when there will be no further one."""
-    try:
-        data, fds, _, _ = socket.recv_fds(connection, 65536, 3)
-    except OSError:
-        data, fds = b"", []
-    if not data:  # the shim is gone, or its init is not wanted
-        if birth is not None:
-            _forget(birth)
-            cgroups.discard(birth.group)
+class Starter:
+    """See the module: the shims in reserve, the clients, and what is being started."""
+
+    def __init__(self, launcher: socket.socket, listener: socket.socket) -> None:
+        self._launcher = launcher
+        self._listener = listener
+        self._unborn: dict[int, Unborn] = {}
+        self._idle: dict[int, tuple[socket.socket, Birth]] = {}
+        self._clients: dict[int, socket.socket] = {}
+        self._orders: deque[Order] = deque()
+        self._starts: dict[int, Start] = {}
+        self._asked = False
+        self._calm = 0.0
+
+    def turn(self) -> bool:
+        """Wait, and do what there is to do; False when the launcher is gone. What was ordered
+        before is done before, as far as there are shims for it."""
+        patience = self._see_to_the_reserve()
+        handlers = {
+            self._launcher.fileno(): None,
+            self._listener.fileno(): self._accept,
+            **dict.fromkeys(self._unborn, self._hear_birth),
+            **dict.fromkeys(self._idle, self._hear_end),
+            **dict.fromkeys(self._clients, self._hear_client),
+            **dict.fromkeys(self._starts, self._hear_start),
+        }
+        poll = select.poll()
+        for fd in handlers:
+            poll.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(patience)]
+        for fd in ready:
+            handler = handlers[fd]
+            if handler:
+                handler(fd)
+        while self._orders and self._idle:
+            self._start(self._orders.popleft())
+        return self._launcher.fileno() not in ready or self._hear_launcher()
+
+    def send_away(self) -> None:
+        """Tell who still waits to ask again, of the next launcher."""
+        for order in self._orders:
+            control.reply(order.connection, {"again": True})
+
+    def _see_to_the_reserve(self) -> float | None:
+        """See that there is a shim for each who waits, and one for the next start; milliseconds
+        until there is to be one."""
+        short = max(len(self._orders), 2) - len(self._unborn) - len(self._idle)
+        if short <= 0 or self._asked:
+            return None
+        wait = self._calm - time.monotonic()
+        if not self._orders and (self._starts or wait > 0):
+            return None if self._starts else wait * 1000 + 1
+        self._asked = True
+        self._tell_launcher(b"more")
         return None
-    request = json.loads(data)
-    if birth is None:
-        feed = socket.socket(fileno=fds[0])
-        birth = _Birth(request["pid"], request["shim"], request["group"], feed)
-        return birth if _told(birth, lambda one: _map(one, request)) else None
-    _told(birth, lambda one: _hand_over(one, request, fds, launcher))
-    for fd in fds:
-        os.close(fd)
-    _forget(birth)
-    return None
 
+    def _tell_launcher(self, message: bytes) -> None:
+        try:
+            self._launcher.send(message)
+        except OSError:
+            pass  # it has ended, as the next turn finds
 
-def _told(birth: _Birth, action: Callable[[_Birth], None]) -> bool:
-    """Do it; a failure is told to init, which passes it on."""
-    try:
-        action(birth)
+    def _hear_launcher(self) -> bool:
+        """A further shim is being forked, with these namespaces."""
+        data, fds, _, _ = socket.recv_fds(self._launcher, 1024, 3)
+        if not data:
+            return False
+        namespaces = from_json(Namespaces, json.loads(data))
+        connection, feed, channel = map(seqpacket, fds)
+        self._unborn[fds[0]] = Unborn(connection, feed, channel, namespaces)
+        self._asked = False
         return True
-    except Failed as failed:
-        failure = failed.failure
-    except Exception as error:
-        number = getattr(error, "errno", None) or errno.EIO
-        failure = Failure("start", number, str(error))
-    try:
-        birth.feed.send(json.dumps({"failure": to_json(failure)}).encode())
-    except OSError:
-        pass  # init is gone, and the shim sees that
-    return False
 
+    def _hear_birth(self, fd: int) -> None:
+        """Its init is born, or it has failed."""
+        unborn = self._unborn.pop(fd)
+        try:
+            message = unborn.connection.recv(64)
+            self._idle[fd] = unborn.connection, Birth.told(message, unborn, *idmap.take_slot("."))
+        except (OSError, ValueError):  # it was killed, or could not have its namespaces
+            for end in (unborn.connection, unborn.feed, unborn.channel):
+                end.close()
+            self._tell_launcher(b"lost")
 
-def _forget(birth: _Birth) -> None:
-    birth.feed.close()
-    if birth.userns >= 0:
-        os.close(birth.userns)
+    def _hear_end(self, fd: int) -> None:
+        """One in reserve has been killed."""
+        connection, birth = self._idle.pop(fd)
+        birth.end()
+        birth.forget()
+        connection.close()
+        self._tell_launcher(b"lost")
 
+    def _accept(self, _fd: int) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # it has gone again, or we are out of descriptors
+            return
+        connection.setblocking(False)
+        self._clients[connection.fileno()] = connection
 
-def _map(birth: _Birth, request: Mapping[str, Any]) -> None:
-    with step("namespaces"):
-        birth.userns, birth.root = _map_ids(bool(request["userns"]), birth.pid, request["slot"])
-    birth.feed.send(b"mapped")
-    # Moving a process into a group of v1 waits for all processors to pass a quiet state, up to ten
-    # milliseconds; here nobody waits for it.
-    with step("cgroup"):
-        cgroups.discard(birth.group)  # of an earlier process with this pid, which was killed
-        group = cgroups.create(birth.group, Limits())
-        if group:
-            _join(group, birth.pid)
+    def _hear_client(self, fd: int) -> None:
+        connection = self._clients.pop(fd)
+        fds: list[int] = []
+        try:
+            data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
+            if data:
+                request = json.loads(data)
+                if len(request.get("attach", ())) != len(fds):
+                    raise ValueError("one stream for each wish to attach")
+                self._orders.append(Order(request, connection, [seqpacket(fd) for fd in fds]))
+                return
+            connection.close()
+        except Exception as error:  # whatever was sent, the others are to be served
+            control.reply(connection, {"error": worker.describe(error)})
+        close(fds)
 
+    def _start(self, order: Order) -> None:
+        fd, (connection, birth) = self._idle.popitem()
+        try:
+            start = Start(order, birth, connection)
+        except Exception as error:  # no bundle, or a request that makes no sense
+            order.refuse(error)
+            self._idle[fd] = connection, birth
+            return
+        if not start.begin():
+            self._orders.appendleft(order)
+            self._tell_launcher(b"lost")
+        elif start.fits:
+            self._starts[start.channel.fileno()] = start
+        else:
+            self._over(start)
 
-def _hand_over(
-    birth: _Birth, request: Mapping[str, Any], stdio: list[int], launcher: socket.socket | None
-) -> None:
-    directory = request["directory"]
-    bundle = records.read_bundle(directory)
-    assert bundle is not None
-    with open(os.path.join(directory, records.BUNDLE), "rb") as file, ExitStack() as program:
-        fds = [file.fileno()]
-        if bundle.process.seccomp:
-            with step("seccomp", bundle.process.seccomp):
-                fds.append(program.enter_context(open(bundle.process.seccomp, "rb")).fileno())
-        _adjust_oom(birth.pid, bundle.process)
-        with step("cgroup"):
-            _limit(birth, bundle.limits)
-        with step("rootfs"):
-            sources = mounts.open_sources(bundle.mounts, birth.userns)
-        give_streams(stdio, birth.root)
-        _record(bundle, birth, request["restarts"])
-        order = {"program": bool(bundle.process.seccomp), "stdio": bool(stdio)}
-        socket.send_fds(birth.feed, [json.dumps(order).encode()], [*fds, *stdio, *sources])
-    for fd in sources:
-        os.close(fd)
-    if launcher is not None:
-        launcher.send(json.dumps(to_json(preparation(bundle))).encode())
+    def _hear_start(self, fd: int) -> None:
+        if self._starts[fd].hear():
+            self._over(self._starts.pop(fd))
 
-
-def give_streams(stdio: list[int], root: int) -> None:
-    """Let pipes belong to the container's root, who may then hand them to the program's user."""
-    for fd in stdio:
-        if root and stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, root, root)
-
-
-def _join(group: cgroups.Group, pid: int) -> None:
-    try:
-        group.add(pid)
-    except OSError:  # it was not wanted after all, and is gone
-        group.remove()
-        raise
-
-
-def _limit(birth: _Birth, limits: Limits) -> None:
-    group = cgroups.existing(birth.group)
-    if group:
-        group.set(limits)
-    else:
-        cgroups.refuse_missing(limits)
-
-
-def _record(bundle: Bundle, birth: _Birth, restarts: int) -> None:
-    """``state.json``; written here and not by the shim, which stays the smaller for it."""
-    state = RunState(
-        shim=birth.shim,
-        shim_start=processes.start_time(birth.shim),
-        pid=birth.pid,
-        pid_start=processes.start_time(birth.pid),
-        started=time.time(),
-        restarts=restarts,
-    )
-    records.write(os.path.join(bundle.run_directory, records.STATE), state)
-
-
-def _map_ids(private: bool, pid: int, slot: int) -> tuple[int, int]:
-    """Write the id maps of the new process: a descriptor of its user namespace, -1 where ids on
-    disk need no mapping, and what its root is here."""
-    if not private:
-        return -1, 0
-    wanted = [idmap.slot_range(slot)]
-    own = idmap.nested_map("uid", wanted)
-    idmap.write_maps(pid, own, idmap.nested_map("gid", wanted))
-    if own != wanted:
-        return -1, 0
-    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC), own[0][1]
-
-
-def _adjust_oom(pid: int, process: Process) -> None:
-    if process.oom_score_adj is not None:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, str(process.oom_score_adj).encode())
-        os.close(fd)
+    def _over(self, start: Start) -> None:
+        start.hand_over()
+        self._calm = time.monotonic() + _CALM_SECONDS
+        # The next one may well want the same.
+        self._tell_launcher(json.dumps(to_json(preparation(start.bundle))).encode())

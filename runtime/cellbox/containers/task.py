@@ -1,6 +1,6 @@
 """One process of a container as its shim sees it: from being started to being reaped.
 
-A task is made by :class:`Unborn` (the container's first process) or :func:`start_exec` (a further
+A task is made by :func:`begun` (the container's first process) or :func:`start_exec` (a further
 one). It is *starting* until its channel closes, which happens by itself at exec; then it *runs*; it
 has *ended* when its pidfd is readable and it was reaped. The shim polls the descriptors and calls
 the methods.
@@ -11,22 +11,26 @@ from __future__ import annotations
 import errno
 import json
 import os
-import select
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from cellbox.containers import init, starter
-from cellbox.containers.messages import Bundle, Failure, Kind, Preparation, Process, packet
+from cellbox.containers import init, starter, starts
+from cellbox.containers.messages import (
+    Bundle,
+    Failure,
+    Kind,
+    Preparation,
+    Process,
+    packet,
+    preparation,
+)
 from cellbox.containers.program import Failed, become, step
 from cellbox.containers.streams import Sink, Streams
 from cellbox.linux import idmap, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
-
-_PATIENCE = 10.0
-"""Seconds for a starter to take away a control group, which the kernel may be slow to."""
 
 
 class Task:
@@ -120,91 +124,59 @@ class Task:
                 pass
 
 
-class Unborn:
-    """An init that was cloned and waits for its order. Made by the shim, whose child it is.
+def begun(pid: int, pidfd: int, pipes: list[int], sink: Sink) -> Task:
+    """The task of an init that a starter has seen through its start. ``pipes`` are our ends of
+    standard input, output and error, or the master of a terminal."""
+    task = _task(None, pipes, sink)
+    task.pid, task.pidfd = pid, pidfd
+    return task
 
-    ``starter`` is a connection to the launcher's starter; without one the shim forks its own.
-    """
 
-    def __init__(
-        self, prepared: Preparation, slot: int, connection: socket.socket | None = None
-    ) -> None:
-        self.namespaces = prepared.namespaces
-        self._helper = 0
-        if connection is None:
-            connection, self._helper = _fork_starter()
-        self._starter = connection
-        self._channel, channel = starter.pair()
-        theirs, feed = starter.pair()
-        self._pid, self._pidfd = syscalls.clone3(starter.clone_flags(prepared.namespaces))
-        if self._pid == 0:
-            for end in (self._channel, self._starter, theirs):
-                end.close()
-            init.run(feed, channel, prepared)
-        channel.close()
-        feed.close()
-        private = prepared.namespaces.user == "private"
-        told = {
-            "pid": self._pid,
-            "shim": os.getpid(),
-            "userns": private,
-            "slot": slot,
-            "group": starter.own_group(),
-        }
-        self._ask(told, [theirs.fileno()])
-        theirs.close()
-
-    def _ask(self, request: Mapping[str, Any], fds: list[int]) -> None:
+def start(bundle: Bundle, slot: int, restarts: int, sink: Sink) -> Task:
+    """Start a container without the launcher: with a starter that is forked for it, and an init of
+    its own. Raises OSError."""
+    theirs, ours = starts.stdio(bundle.process.tty, bundle.process.stdin)
+    connection, starters = starts.pair()
+    feed, to_init = starts.pair()
+    channel, from_init = starts.pair()
+    helper = os.fork()
+    if helper == 0:
         try:
-            socket.send_fds(self._starter, [json.dumps(request).encode()], fds)
-        except OSError:
-            pass  # the starter has died: init sees the end of its feed, and ends
-
-    def start(self, directory: str, process: Mapping[str, Any], restarts: int, sink: Sink) -> Task:
-        """Order the start of the container in ``directory``, whose ``process`` (of the bundle, as
-        JSON) says whether there is a terminal and standard input."""
-        tty, stdin = bool(process.get("tty")), bool(process.get("stdin"))
-        theirs, ours = _stdio(tty, stdin)
-        self._ask({"directory": directory, "restarts": restarts}, theirs)
-        self._starter.close()
-        _close(theirs)
-        task = _task(self._channel, ours, sink)
-        task.pid, task.pidfd, task.helper = self._pid, self._pidfd, self._helper
-        return task
-
-    @property
-    def lost(self) -> bool:
-        """Is the starter gone, so that no order can be given?"""
-        return self._hears_the_end(0)
-
-    def _hears_the_end(self, seconds: float) -> bool:
-        """Has the starter closed the connection, on which it never says anything?"""
-        poll = select.poll()
-        poll.register(self._starter, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
-    def dismiss(self) -> None:
-        """Nothing is to be started after all: init ends, and is reaped, and the starter has let go
-        of the control group, which the next init of this shim will have too."""
-        self._channel.close()
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-        os.close(self._pidfd)
-        self._starter.shutdown(socket.SHUT_WR)
-        self._hears_the_end(_PATIENCE)
-        self._starter.close()
-        if self._helper:
-            os.waitpid(self._helper, 0)
+            for end in (connection, feed, channel):
+                end.close()
+            unborn = starts.Unborn(starters, to_init, from_init, bundle.namespaces)
+            os.chdir(os.pardir)
+            starter.serve_one(unborn, bundle.directory, slot, restarts, theirs)
+        finally:
+            os._exit(0)
+    starts.close(theirs)
+    for end in (starters, to_init):
+        end.close()
+    with connection:
+        flags = starts.clone_flags(bundle.namespaces)
+        pid, pidfd = bear(connection, feed, channel, flags, preparation(bundle))
+    task = _task(from_init, ours, sink)
+    task.pid, task.pidfd, task.helper = pid, pidfd, helper
+    return task
 
 
-def _fork_starter() -> tuple[socket.socket, int]:
-    ours, theirs = starter.pair()
-    pid = os.fork()
+def bear(
+    connection: socket.socket,
+    feed: socket.socket,
+    channel: socket.socket,
+    flags: int,
+    prepared: Preparation,
+) -> tuple[int, int]:
+    """Clone an init that waits on ``feed`` for its order, and tell the starter at the other end of
+    ``connection``: (pid, pidfd). Raises OSError."""
+    pid, pidfd = syscalls.clone3(flags)
     if pid == 0:
-        ours.close()
-        starter.serve_one(theirs)
-    theirs.close()
-    return ours, pid
+        connection.close()
+        init.run(feed, channel, prepared)
+    os.close(feed.detach())
+    os.close(channel.detach())
+    connection.send(b"%d %d" % (pid, os.getpid()))
+    return pid, pidfd
 
 
 def start_exec(
@@ -220,19 +192,19 @@ def start_exec(
     born as the shim's child (CLONE_PARENT), so that the shim can wait for it. ``join`` is called in
     the child and puts it into the cgroup.
     """
-    ours, theirs = starter.pair()
-    child_stdio, our_stdio = _stdio(process.tty, process.stdin)
+    ours, theirs = starts.pair()
+    child_stdio, our_stdio = starts.stdio(process.tty, process.stdin)
     try:
         pid = os.fork()
     except OSError:
-        _close([*child_stdio, *our_stdio])
+        starts.close([*child_stdio, *our_stdio])
         raise
     if pid == 0:
         ours.close()
         _use_stdio(child_stdio, our_stdio)
         _enter(bundle, process, target, theirs, join)
     theirs.close()
-    _close(child_stdio)
+    starts.close(child_stdio)
     task = _task(ours, our_stdio, sink)
     task.helper = pid
     return task
@@ -268,9 +240,9 @@ def _join(
         join()
     with step("namespaces", "the container's namespaces"):
         if bundle.namespaces.user == "private" and not process.tty:
-            starter.give_streams([0, 1, 2], idmap.root_of(target.pid))
+            starts.give_streams([0, 1, 2], idmap.root_of(target.pid))
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        own = starter.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
+        own = starts.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
         syscalls.setns(target.pidfd, own)
         if bundle.namespaces.user == "private":
             os.setresgid(0, 0, 0)
@@ -289,33 +261,16 @@ def _join(
     become(process, program, channel.fileno())
 
 
-def _stdio(tty: bool, stdin: bool) -> tuple[list[int], list[int]]:
-    """Three descriptors for the child and three for us (-1: none); empty lists for a terminal."""
-    if tty:
-        return [], []
-    out_read, out_write = os.pipe2(os.O_CLOEXEC)
-    err_read, err_write = os.pipe2(os.O_CLOEXEC)
-    if stdin:
-        in_read, in_write = os.pipe2(os.O_CLOEXEC)
-    else:
-        in_read, in_write = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
-    return [in_read, out_write, err_write], [in_write, out_read, err_read]
-
-
 def _use_stdio(theirs: list[int], ours: list[int]) -> None:
-    _close(ours)
+    starts.close(ours)
     for number, fd in enumerate(theirs):
         os.dup2(fd, number)
 
 
-def _task(channel: socket.socket, ours: list[int], sink: Sink) -> Task:
+def _task(channel: socket.socket | None, ours: list[int], sink: Sink) -> Task:
     streams = Streams(sink)
-    if ours:
+    if len(ours) == 1:
+        streams.use_terminal(ours[0])
+    elif ours:
         streams.use_pipes(*ours)
     return Task(channel, streams)
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        if fd >= 0:
-            os.close(fd)

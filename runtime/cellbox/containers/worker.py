@@ -1,26 +1,74 @@
 """One job on layers or on a container's files, in a process of its own.
 
-The launcher forks a worker for what must be done as the root of containers (apply a layer, pack
-one, delete a tree), a shim for what must be done inside its running container (copy files in and
-out). The modules are imported before anything is entered. What a job raises travels back as data.
+The launcher's workshop (:func:`serve`) forks a worker for what must be done as the root of
+containers (apply a layer, pack one, delete a tree), a shim for what must be done inside its running
+container (copy files in and out). The modules are imported before anything is entered. What a job
+raises travels back as data.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from cellbox import errors
+from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS
 from cellbox.linux import mounts, syscalls
 from cellbox.linux.mounts import Mount
 from cellbox.model.codec import from_json
 
+_PATIENCE = 2.0
+"""Seconds that one who has connected has for sending a request; nobody else is heard meanwhile."""
 _INLINE = 65536
 """Bytes of a reply that fit one packet; a longer one is handed over as a file in memory."""
+
+
+def serve(ping: Mapping[str, Any], launcher: socket.socket, listener: socket.socket) -> NoReturn:
+    """Be the workshop of a launcher: fork a worker for each request on ``listener``, and answer a
+    ping. The modules of the jobs are loaded here, for the first one, so that shims, which are
+    copies of the launcher, have nothing of them. Ends with the launcher, which hears of every
+    request."""
+    poll = select.poll()
+    poll.register(launcher, select.POLLIN)
+    poll.register(listener, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if listener.fileno() in ready:
+            _accept(ping, launcher, listener)
+        if launcher.fileno() in ready:
+            os._exit(0)
+
+
+def _accept(ping: Mapping[str, Any], launcher: socket.socket, listener: socket.socket) -> None:
+    try:
+        connection, _ = listener.accept()
+    except OSError:  # it has gone again, or we are out of descriptors
+        return
+    with connection:
+        fds: list[int] = []
+        connection.settimeout(_PATIENCE)
+        try:
+            data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
+            request = json.loads(data) if data else {"op": ""}
+            if request["op"] == "ping":
+                send(connection, ping)
+            elif data:
+                from cellbox.images import jobs  # noqa: F401
+
+                if os.fork() == 0:
+                    launcher.close()
+                    listener.close()
+                    run(connection, request, fds)
+            launcher.send(b"busy")
+        except Exception as error:  # whatever was sent, the others are to be served
+            send(connection, {"error": describe(error)})
+        for fd in fds:
+            os.close(fd)
 
 
 def run(

@@ -1,0 +1,398 @@
+"""One start: what init is sent, what is done for it meanwhile, and what its shim is handed over.
+
+See :mod:`cellbox.containers.starter`, whose parts these are.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import marshal
+import os
+import select
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cellbox.containers import control, records, worker
+from cellbox.containers.messages import (
+    Bundle,
+    Failure,
+    Kind,
+    Namespaces,
+    Process,
+    RunState,
+    group_name,
+    packet,
+)
+from cellbox.containers.program import Failed, step
+from cellbox.linux import cgroups, idmap, mounts, syscalls
+from cellbox.linux import process as processes
+from cellbox.model.codec import from_json, to_json
+from cellbox.model.container import Limits
+
+_FLAGS = {
+    "network": syscalls.CLONE_NEWNET,
+    "pid": syscalls.CLONE_NEWPID,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "uts": syscalls.CLONE_NEWUTS,
+    "user": syscalls.CLONE_NEWUSER,
+}
+_ALWAYS = syscalls.CLONE_NEWNS
+
+
+def clone_flags(namespaces: Namespaces) -> int:
+    """CLONE_NEW* of the namespaces that init is born into; init makes that of its control groups
+    itself, when it is in the group that is to be seen as the root."""
+    return _ALWAYS | sum(
+        flag for name, flag in _FLAGS.items() if getattr(namespaces, name) == "private"
+    )
+
+
+def shared(namespaces: Namespaces) -> list[tuple[int, int]]:
+    """(pid, CLONE_NEW*) of those that the container shares with another one."""
+    return [
+        (int(owner), flag)
+        for name, flag in _FLAGS.items()
+        if (owner := getattr(namespaces, name)).isdecimal()
+    ]
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a channel."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+
+
+def seqpacket(fd: int) -> socket.socket:
+    """The socket behind a descriptor that was received."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+
+
+def own_group() -> str:
+    """The name of this shim's group; a shim stays in the folder ``mnt`` of the run directory."""
+    return group_name(os.path.dirname(os.getcwd()), os.getpid())
+
+
+def stdio(tty: bool, stdin: bool) -> tuple[list[int], list[int]]:
+    """Three descriptors for a program and three for its shim (-1: none); empty lists for a
+    terminal."""
+    if tty:
+        return [], []
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    if stdin:
+        in_read, in_write = os.pipe2(os.O_CLOEXEC)
+    else:
+        in_read, in_write = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
+    return [in_read, out_write, err_write], [in_write, out_read, err_read]
+
+
+def close(fds: Iterable[int]) -> None:
+    """Close all that are there (-1: none)."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+
+
+@dataclass
+class Unborn:
+    """A shim that was forked, of whose init nothing is known yet: the connection with it, what
+    leads to init, and what init tells of itself."""
+
+    connection: socket.socket
+    feed: socket.socket
+    channel: socket.socket
+    namespaces: Namespaces
+
+
+@dataclass
+class Birth:
+    """An init that waits for its order. ``state`` is what is known of its run; ``lock`` holds the
+    ``slot``, -1 where its shim does."""
+
+    pid: int
+    pidfd: int
+    feed: socket.socket
+    channel: socket.socket
+    namespaces: Namespaces
+    slot: int
+    lock: int
+    state: RunState
+    userns: int = -1
+    root: int = 0
+
+    @classmethod
+    def told(cls, message: bytes, unborn: Unborn, slot: int, lock: int) -> Birth:
+        """What a shim tells of, ``PID SHIM``, with its ids mapped. Raises OSError."""
+        pid, shim = map(int, message.split())
+        state = RunState(shim, processes.start_time(shim), pid, processes.start_time(pid))
+        pidfd = os.pidfd_open(pid)
+        at = (unborn.feed, unborn.channel, unborn.namespaces)
+        birth = cls(pid, pidfd, *at, slot, lock, state)
+        birth.attempt(birth._map)
+        return birth
+
+    @property
+    def group(self) -> str:
+        """The name of its control group."""
+        return group_name(os.getcwd(), self.state.shim)
+
+    def tell(self, message: bytes, fds: Sequence[int] = ()) -> None:
+        """Send it to init; one that is gone is seen by whoever hears its channel."""
+        with suppress(OSError):
+            socket.send_fds(self.feed, [message], fds)
+
+    def attempt(self, action: Callable[[], None]) -> Failure | None:
+        """Do it; a failure is told to init, which passes it on, and given back."""
+        try:
+            action()
+            return None
+        except Failed as failed:
+            failure = failed.failure
+        except Exception as error:
+            number = getattr(error, "errno", None) or errno.EIO
+            failure = Failure("start", number, str(error))
+        self.tell(json.dumps({"failure": to_json(failure)}).encode())
+        return failure
+
+    def _map(self) -> None:
+        with step("namespaces"):
+            private = self.namespaces.user == "private"
+            self.userns, self.root = _map_ids(private, self.pid, self.slot)
+        self.tell(b"mapped")
+        # Moving a process into a group of v1 waits for all processors to pass a quiet state, up to
+        # ten milliseconds; here nobody waits for it.
+        with step("cgroup"):
+            cgroups.discard(self.group)  # of an earlier process with this pid, which was killed
+            group = cgroups.create(self.group, Limits())
+            if group:
+                _join(group, self.pid)
+
+    def order(self, bundle: Bundle, directory: str, stdio: list[int]) -> None:
+        """Send init what it is to build and to run."""
+        with ExitStack() as sent:
+            file = sent.enter_context(open(os.path.join(directory, records.BUNDLE), "rb"))
+            fds = [file.fileno()]
+            if bundle.process.seccomp:
+                with step("seccomp", bundle.process.seccomp):
+                    fds.append(sent.enter_context(open(bundle.process.seccomp, "rb")).fileno())
+            with step("rootfs"):
+                sources = mounts.open_sources(bundle.mounts, self.userns)
+            sent.callback(close, sources)
+            give_streams(stdio, self.root)
+            order = {"program": bool(bundle.process.seccomp), "stdio": bool(stdio)}
+            self.tell(json.dumps(order).encode(), [*fds, *stdio, *sources])
+
+    def prepare(self, bundle: Bundle, restarts: int) -> None:
+        """Do what must be done before the program runs, but not before its root is built."""
+        _adjust_oom(self.pid, bundle.process)
+        if bundle.limits != Limits():
+            with step("cgroup"):
+                _limit(self.group, bundle.limits)
+        # By which the next engine knows what to tidy up, should the shim be killed.
+        state = replace(self.state, started=time.time(), restarts=restarts)
+        with step("start"):
+            records.write(os.path.join(bundle.run_directory, records.STATE), state)
+
+    def forget(self) -> None:
+        """Let go of it."""
+        self.feed.close()
+        self.channel.close()
+        close([self.userns, self.pidfd, self.lock])
+
+    def end(self) -> None:
+        """Its shim is gone: so is it."""
+        with suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        cgroups.discard(self.group)
+
+
+@dataclass
+class Order:
+    """A client who wants a container started: ``request`` as :mod:`~cellbox.containers.launcher`
+    says, and the streams to attach."""
+
+    request: Mapping[str, Any]
+    connection: socket.socket
+    streams: list[socket.socket]
+
+    def refuse(self, error: Exception) -> None:
+        """Tell the client that nothing was started, and let go."""
+        control.reply(self.connection, {"error": worker.describe(error)})
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of all that came with it."""
+        for end in (self.connection, *self.streams):
+            end.close()
+
+
+class Start:
+    """A container that is being started with an init and a shim of the reserve.
+
+    Raises what reading the bundle raises.
+    """
+
+    def __init__(self, order: Order, birth: Birth, shim: socket.socket) -> None:
+        self.directory: str = order.request["directory"]
+        with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
+            facts: dict[str, Any] = json.load(file)
+        self.bundle = from_json(Bundle, facts)
+        self.fits = self.bundle.namespaces == birth.namespaces
+        """Else the shim starts the container by itself."""
+        self._facts = {name: fact for name, fact in facts.items() if name not in _OF_INIT}
+        self._order, self._birth, self._shim = order, birth, shim
+        self._listener: socket.socket | None = None
+        self._ours: list[int] = []
+        self._failure: Failure | None = None
+
+    @property
+    def channel(self) -> socket.socket:
+        """What init tells of the start."""
+        return self._birth.channel
+
+    def begin(self) -> bool:
+        """Order init to build the container, do what else comes before it runs, let it go. False
+        when the shim turns out to have been killed; then nothing has been done."""
+        failure = self._birth.attempt(self._begin)
+        poll = select.poll()
+        poll.register(self._shim, select.POLLIN)
+        if poll.poll(0):  # it says nothing, so it has hung up
+            self._birth.end()
+            self._forget()
+            return False
+        if not self.fits:
+            self._failure = failure
+        elif not failure:
+            self._birth.tell(b"go")
+        return True
+
+    def _begin(self) -> None:
+        if self.fits:
+            theirs, self._ours = stdio(self.bundle.process.tty, self.bundle.process.stdin)
+            try:
+                self._birth.order(self.bundle, self.directory, theirs)
+            finally:
+                close(theirs)
+        with step("start"):
+            self._listener = control.listen(self.bundle.run_directory)
+        if self.fits:
+            self._birth.prepare(self.bundle, 0)
+
+    def hear(self) -> bool:
+        """The channel is readable; True when the program runs, or will not."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.channel, 65536, 1)
+        except ConnectionError:  # it ended with something of ours unread
+            data, fds = b"", []
+        if not data:
+            return True
+        message = json.loads(data)
+        if "terminal" in message:
+            self._ours = fds
+        else:
+            self._failure = from_json(Failure, message["failure"])
+        return False
+
+    def hand_over(self) -> None:
+        """Give all of it to the shim, answer the client, and keep nothing."""
+        order, birth = self._order, self._birth
+        runs = self.fits and not self._failure
+        message = {
+            "directory": self.directory,
+            "facts": self._facts,
+            "slot": birth.slot,
+            "fits": self.fits,
+            "failure": to_json(self._failure),
+            "owned": bool(order.request.get("owned")),
+            "answered": runs,
+            "listening": self._listener is not None,
+            "pipes": [fd >= 0 for fd in self._ours],
+            "attach": [wish["stdin"] for wish in order.request.get("attach", ())],
+        }
+        listening = [self._listener.fileno()] if self._listener else []
+        fds = [birth.lock, order.connection.fileno(), *listening]
+        fds += [fd for fd in self._ours if fd >= 0]
+        try:
+            if runs:
+                for stream in order.streams:
+                    with suppress(OSError):
+                        stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
+            fds += [stream.fileno() for stream in order.streams]
+            socket.send_fds(self._shim, [marshal.dumps(message)], fds)
+        except OSError as error:  # the shim was killed just now
+            birth.end()
+            failure = Failure("start", error.errno or errno.EPIPE, "its monitor was killed")
+            control.reply(order.connection, {"failure": to_json(failure)}, keep=True)
+        else:
+            if runs:
+                control.reply(order.connection, {"pid": birth.pid}, keep=True)
+        order.forget()
+        self._forget()
+
+    def _forget(self) -> None:
+        close(self._ours)
+        for end in (self._listener, self._shim):
+            if end:
+                end.close()
+        self._birth.forget()
+
+
+_OF_INIT = {
+    "process",
+    "mounts",
+    "hostname",
+    "domainname",
+    "masked",
+    "read_only",
+    "sysctls",
+    "id_map",
+}
+
+
+def give_streams(stdio: list[int], root: int) -> None:
+    """Let pipes belong to the container's root, who may then hand them to the program's user."""
+    for fd in stdio:
+        if root and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, root, root)
+
+
+def _join(group: cgroups.Group, pid: int) -> None:
+    try:
+        group.add(pid)
+    except OSError:  # it was not wanted after all, and is gone
+        group.remove()
+        raise
+
+
+def _limit(name: str, limits: Limits) -> None:
+    group = cgroups.existing(name)
+    if group:
+        group.set(limits)
+    else:
+        cgroups.refuse_missing(limits)
+
+
+def _map_ids(private: bool, pid: int, slot: int) -> tuple[int, int]:
+    """Write the id maps of the new process: a descriptor of its user namespace, -1 where ids on
+    disk need no mapping, and what its root is here."""
+    if not private:
+        return -1, 0
+    wanted = [idmap.slot_range(slot)]
+    own = idmap.nested_map("uid", wanted)
+    idmap.write_maps(pid, own, idmap.nested_map("gid", wanted))
+    if own != wanted:
+        return -1, 0
+    return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC), own[0][1]
+
+
+def _adjust_oom(pid: int, process: Process) -> None:
+    if process.oom_score_adj is not None:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, str(process.oom_score_adj).encode())
+        os.close(fd)
