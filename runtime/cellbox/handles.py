@@ -307,6 +307,9 @@ def create(
     watch: Watch | None = None,
 ) -> ContainerHandle:
     """Make a container, after its image was pulled where the policy says so."""
+    if pull == "missing":  # which mostly is not so, and making it tells
+        with contextlib.suppress(NotFound):
+            return ContainerHandle(engine, engine.containers.create(spec, name=name))
     ensure_image(engine, spec.image, policy=pull, platform=spec.platform, watch=watch)
     return ContainerHandle(engine, engine.containers.create(spec, name=name))
 
@@ -356,9 +359,10 @@ def _attached(handle: ContainerHandle, talk: Talk) -> int | None:
         _end(handle)
         raise
     if code is not None:
-        handle._if_there()
         if spec.auto_remove:
             _discard(handle)
+        else:
+            handle._if_there()
     return code
 
 

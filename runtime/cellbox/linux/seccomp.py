@@ -19,7 +19,7 @@ import os
 import platform
 import struct
 from collections.abc import Collection, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def cached(directory: Path, profile: str, capabilities: Collection[str]) -> Path
     Its name is the digest of all that the program depends on. Several processes and threads may do
     this at once, and what has the name is whole. Raises as :func:`compile`, and OSError.
     """
-    path = directory / f"{_key(profile, capabilities)}.bpf"
+    path = directory / f"{_key(profile, tuple(sorted(capabilities)))}.bpf"
     if not path.exists():
         program = compile(profile, capabilities)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -91,6 +91,7 @@ def cached(directory: Path, profile: str, capabilities: Collection[str]) -> Path
     return path
 
 
+@cache
 def version() -> tuple[int, int, int]:
     """libseccomp's version. Raises NotSupported where it is missing."""
     try:
@@ -108,9 +109,10 @@ def _digest(profile: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _key(profile: str, capabilities: Collection[str]) -> str:
+@lru_cache(maxsize=64)
+def _key(profile: str, capabilities: tuple[str, ...]) -> str:
     here = (_FORMAT, version(), platform.machine(), _kernel())
-    facts = (_digest(profile), here, sorted(capabilities))
+    facts = (_digest(profile), here, list(capabilities))
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

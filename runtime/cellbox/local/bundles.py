@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,14 +43,15 @@ class Bundler:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._containers, self._runs = store.root / "containers", store.run / "c"
 
     def directory(self, id: str) -> Path:
         """Where the container's files are."""
-        return self._store.root / "containers" / id
+        return self._containers / id
 
     def run_directory(self, id: str) -> Path:
         """Where its shim listens."""
-        return self._store.run / "c" / id[:12]
+        return self._runs / id[:12]
 
     def layer(self, id: str) -> Path:
         """The container's writable directory."""
@@ -108,7 +110,6 @@ class Bundler:
 
 
 def _write_etc(spec: RunSpec, bundle: Bundle) -> None:
-    directory = Path(bundle.directory)
     own = bundle.namespaces.network == "private"
     host_resolv = Path("/etc/resolv.conf")
     servers = host_resolv.read_text("utf-8", "replace") if host_resolv.exists() else ""
@@ -118,9 +119,16 @@ def _write_etc(spec: RunSpec, bundle: Bundle) -> None:
         "resolv.conf": etc.resolv_conf(servers, own_network=own),
     }
     for name, text in contents.items():
-        file = directory / name
-        file.write_text(text, encoding="utf-8")
-        file.chmod(0o644)
+        _write_text(os.path.join(bundle.directory, name), text)
+
+
+def _write_text(path: str, text: str) -> None:
+    """Write a file that everybody may read, whatever this process's umask."""
+    with open(path, "wb", buffering=0) as file:
+        os.fchmod(file.fileno(), 0o644)
+        data = text.encode()
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def named(bundle: Bundle, name: str) -> Bundle:

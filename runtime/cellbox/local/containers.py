@@ -65,6 +65,13 @@ LOG = "container.log"
 _PATIENCE = 10.0
 
 
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """What of a bundle may change from one start to the next."""
+
+    run_directory: str
+
+
 class LocalContainers:
     """See :class:`cellbox.engine.Containers`."""
 
@@ -104,15 +111,7 @@ class LocalContainers:
 
     def facts(self, record: ContainerRecord) -> Container:
         """The container as it is now. Raises NotFound for one that has just removed itself."""
-        base = Container(
-            id=record.id,
-            name=record.name,
-            image_id=record.image_id,
-            spec=record.spec,
-            command=record.command,
-            status=Status.REMOVING if record.removing else Status.CREATED,
-            created=record.created,
-        )
+        base = _created(record)
         if record.removing:
             return base
         state = self._live_state(record)
@@ -142,12 +141,13 @@ class LocalContainers:
 
     def _live_state(self, record: ContainerRecord) -> RunState | None:
         """The run that goes on now; what a dead shim has left behind is tidied up."""
-        state = records.read_state(str(self.run_directory(record.id)))
-        if state is not None:
-            return state
-        left = records.read(RunState, str(self.run_directory(record.id) / records.STATE))
-        if left is None or processes.is_alive(left.shim, left.shim_start):
-            return left  # it has just begun, or has just ended in good order
+        path = str(self.run_directory(record.id) / records.STATE)
+        left = records.read(RunState, path)
+        if left is None or records.is_current(left):
+            return left
+        left = records.read(RunState, path)
+        if left is None or records.is_current(left):
+            return left  # it has just ended in good order, or has just begun
         self._tidy_up(record, left)
         return None
 
@@ -235,7 +235,7 @@ class LocalContainers:
                 self._erase(record)
                 raise
         self._emit(record, "create")
-        return self.facts(record)
+        return _created(record)
 
     def _add(self, add: Callable[[], ContainerRecord], name: str) -> ContainerRecord:
         try:
@@ -295,8 +295,9 @@ class LocalContainers:
         """Make the bundle anew where it depends on what may have changed since."""
         spec = record.spec
         shares = any(":" in mode for mode in (spec.network, spec.pid, spec.ipc))
-        bundle = records.read_bundle(str(self.directory(record.id)))
-        if bundle and not shares and bundle.run_directory == str(self.run_directory(record.id)):
+        bundle = str(self.directory(record.id) / records.BUNDLE)
+        place = records.read(_Place, bundle)
+        if place and not shares and place.run_directory == str(self.run_directory(record.id)):
             return
         image = self._store.state.images.get(record.image_id)
         fresh = self._bundler.make(
@@ -565,6 +566,19 @@ class ContainerStream(ProcessStream):
         if self._owns and not self._told:
             self._told = True
             self._containers.let_go(self._record)
+
+
+def _created(record: ContainerRecord) -> Container:
+    """What its row says of a container."""
+    return Container(
+        id=record.id,
+        name=record.name,
+        image_id=record.image_id,
+        spec=record.spec,
+        command=record.command,
+        status=Status.REMOVING if record.removing else Status.CREATED,
+        created=record.created,
+    )
 
 
 def _running(state: RunState) -> dict[str, Any]:

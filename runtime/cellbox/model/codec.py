@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, TypeVar, Union
 
 T = TypeVar("T")
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 def to_json(value: Any) -> Any:
@@ -26,7 +27,9 @@ def to_json(value: Any) -> Any:
     Fields that equal their default are left out, so that stored facts stay small.
     Raises :class:`TypeError` for what cannot be told as JSON.
     """
-    if value is None or isinstance(value, str | int | float | bool):
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, str | int | float):
         return value.value if isinstance(value, enum.Enum) else value
     if dataclasses.is_dataclass(value):
         return {
