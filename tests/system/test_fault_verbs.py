@@ -27,6 +27,7 @@ import pytest
 import cellbox
 from cellbox import faults
 from cellbox.connect import connect
+from cellbox.containers import starter
 from cellbox.containers.messages import group_shim
 from cellbox.engine import Engine
 from cellbox.errors import CellboxError, Conflict, NotFound
@@ -283,7 +284,7 @@ def nothing_is_left_but_what_runs(shop: Shop, engine: Engine) -> bool:
         and {one.id[:12] for one in running} == set(os.listdir(run / "c"))
         and all(start_time(one.pid) for one in running)
         and all(map(start_time, shims))
-        and len(shims) <= len(running) + 1  # that of the shim in reserve
+        and len(shims) <= len(running) + starter.RESERVE
     )
 
 

@@ -41,7 +41,7 @@ from cellbox.containers.starts import Birth, Order, Start, Unborn, close, seqpac
 from cellbox.linux import idmap
 from cellbox.model.codec import from_json, to_json
 
-_RESERVE = 2
+RESERVE = 2
 """Shims that wait: who runs one short program after the other finds one while the next is made."""
 _CALM_SECONDS = 0.002
 """How long after a start the next shim is forked: a short program has ended by then, which the
@@ -122,7 +122,7 @@ class Starter:
     def _see_to_the_reserve(self) -> float | None:
         """See that there is a shim for each who waits, and some in reserve; milliseconds until the
         next of these is to be forked."""
-        short = max(len(self._orders), _RESERVE) - len(self._unborn) - len(self._idle)
+        short = max(len(self._orders), RESERVE) - len(self._unborn) - len(self._idle)
         if short <= 0 or self._asked:
             return None
         wait = self._calm - time.monotonic()
