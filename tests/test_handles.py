@@ -195,7 +195,7 @@ def test_the_host_is_never_pulled(engine):
 def test_run_attaches_before_it_starts(engine):
     seen = []
     done = handles.run(engine, RunSpec("ubuntu"), name="web", created=seen.append)
-    assert [call[0] for call in engine.calls] == ["get", "create", "attach", "start", "get"]
+    assert [call[0] for call in engine.calls] == ["create", "attach", "start", "get"]
     assert (done.exit_code, done.output, done.container.name) == (0, "out", "web")
     assert seen == [done.container]
 

@@ -72,7 +72,7 @@ def serve(launcher: socket.socket, listener: socket.socket) -> NoReturn:
     starter = Starter(launcher, listener)
     while starter.turn():
         pass
-    starter.send_away()
+    starter.finish()
     os._exit(0)
 
 
@@ -114,10 +114,16 @@ class Starter:
             self._start(self._orders.popleft())
         return self._launcher.fileno() not in ready or self._hear_launcher()
 
-    def send_away(self) -> None:
-        """Tell who still waits to ask again, of the next launcher."""
+    def finish(self) -> None:
+        """Tell who still waits to ask again, of the next launcher; see the others through."""
         for order in self._orders:
             control.reply(order.connection, {"again": True})
+        while self._starts:
+            poll = select.poll()
+            for fd in self._starts:
+                poll.register(fd, select.POLLIN)
+            for fd, _ in poll.poll():
+                self._hear_start(fd)
 
     def _see_to_the_reserve(self) -> float | None:
         """See that there is a shim for each who waits, and some in reserve; milliseconds until the

@@ -91,7 +91,6 @@ def cached(directory: Path, profile: str, capabilities: Collection[str]) -> Path
     return path
 
 
-@cache
 def version() -> tuple[int, int, int]:
     """libseccomp's version. Raises NotSupported where it is missing."""
     try:
