@@ -49,6 +49,17 @@ def reserve(store):
     return next(iter(shims - taken), 0)
 
 
+def test_what_is_rehearsed_leaves_nothing(lone, until):
+    """Before the first shim is forked, the launcher has lived through the lives of a few."""
+    box = lone.begin("sleep", "1000")
+    for pid in (lone.launcher_pid(), box.state.shim, box.state.pid):
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
+    until(lambda: reserve(lone))
+    # Standard streams, the log that is one of them, the lock, and its two children.
+    assert len(os.listdir(f"/proc/{lone.launcher_pid()}/fd")) <= 6
+    assert not (lone.run / "rehearsal").exists()
+
+
 def test_ping(store):
     answer = json.loads(ask(store, b'{"op": "ping"}'))
     assert answer == {"pid": store.launcher_pid(), "protocol": launcher.PROTOCOL}

@@ -60,8 +60,6 @@ _MAX_HANDOVER = 1 << 20
 _MAX_FDS = MAX_REQUEST_FDS + 8
 _REAP_SECONDS = 0.05
 _ENDING_SECONDS = 0.2
-_UNHURRIED = 10
-"""The niceness of a shim whose container has ended: what it still does, nobody waits for."""
 
 
 def reserve(
@@ -122,7 +120,9 @@ def rehearse(run: str) -> None:
         }
         fds = [os.dup(0), connection.detach()]
         fds += [control.listen(directory).detach(), *ours[1:], end.detach()]
-        Shim(marshal.loads(marshal.dumps(handover)), fds, child, os.pidfd_open(child)).serve()
+        one = Shim(marshal.loads(marshal.dumps(handover)), fds, child, os.pidfd_open(child))
+        one.serve()
+        os.close(one.lock)  # else it ends with its process
         client.close()
         stream.close()
 
@@ -472,7 +472,6 @@ class Shim:
         its directory. Repeating it does nothing."""
         if not self.cleaned:
             self.cleaned = True
-            os.nice(_UNHURRIED)
             cgroups.discard(starts.own_group())
             if self.facts.get("auto_remove"):
                 _remove_quietly(self.directory)
