@@ -55,6 +55,23 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="session")
+def tar_of() -> Callable[..., BytesIO]:
+    """``tar_of(name=b"data")``: a tar of files, to be read."""
+
+    def make(**files: bytes) -> BytesIO:
+        out = BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, BytesIO(data))
+        out.seek(0)
+        return out
+
+    return make
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """A shell starts what it puts into the background with SIGINT ignored, and Python leaves it so;

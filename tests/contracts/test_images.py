@@ -13,19 +13,8 @@ from cellbox.errors import CellboxError, InUse, InvalidArgument, InvalidReferenc
 from cellbox.model.container import RunSpec
 
 
-def tar_of(**files: bytes) -> io.BytesIO:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    out.seek(0)
-    return out
-
-
 @pytest.fixture
-def small(engine):
+def small(engine, tar_of):
     """``small("a")``: an image with one file, named as said."""
 
     def make(name, data=b"x", **more):

@@ -25,6 +25,16 @@ RUNTIME = Path(__file__).parents[2] / "runtime"
 
 
 @pytest.fixture
+def dead() -> int:
+    """The pid of a process that is gone."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+@pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     state = State(tmp_path)
     yield state

@@ -253,16 +253,6 @@ def test_a_removal_that_was_not_finished_is_finished(engine, inner, ended, mend)
 
 
 @pytest.fixture
-def dead():
-    """The pid of a process that is gone."""
-    pid = os.fork()
-    if not pid:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return pid
-
-
-@pytest.fixture
 def group(inner, dead):
     """A control group of this store whose shim has died, with a process in it that lives."""
     name = group_name(str(inner.run), dead)

@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import subprocess
-import tarfile
 import time
 
 import pytest
@@ -113,16 +112,6 @@ class Failing(io.RawIOBase):
         raise OSError("the sink is full")
 
 
-def tar_of(name, data):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))
-    out.seek(0)
-    return out
-
-
 @pytest.fixture
 def make(engine, busybox):
     """``make("2000")``: a container that sleeps so long, running or not."""
@@ -173,8 +162,8 @@ def test_paths_that_name_the_root_or_end_in_a_slash(engine, boxes):
         assert {path: engine.files.stat(box, path).name for path in paths} == paths
 
 
-def test_what_was_done_is_noted(engine, running):
-    engine.files.put(running, "/srv", tar_of("a", b"1"))
+def test_what_was_done_is_noted(engine, running, tar_of):
+    engine.files.put(running, "/srv", tar_of(a=b"1"))
     engine.files.get(running, "/srv/a", io.BytesIO())
     engine.files.export(running, io.BytesIO())
     with contextlib.closing(engine.events(since=0.0, until=time.time())) as events:
@@ -182,9 +171,9 @@ def test_what_was_done_is_noted(engine, running):
     assert actions[-3:] == ["extract-to-dir", "archive-path", "export"]
 
 
-def test_an_export_leaves_no_trace(engine, store, busybox):
+def test_an_export_leaves_no_trace(engine, store, busybox, tar_of):
     id = engine.containers.create(RunSpec("busybox")).id
-    engine.files.put(id, "/srv", tar_of("a", b"1"))
+    engine.files.put(id, "/srv", tar_of(a=b"1"))
     layer = store / "containers" / id / "layer"
     before = sorted((str(path), path.lstat().st_mtime_ns) for path in layer.rglob("*"))
     engine.files.export(id, io.BytesIO())
@@ -192,10 +181,10 @@ def test_an_export_leaves_no_trace(engine, store, busybox):
 
 
 def test_a_container_that_ends_while_it_is_asked_is_read_as_one_that_has(
-    engine, inner, running, monkeypatch
+    engine, inner, running, monkeypatch, tar_of
 ):
     """Its status was read while it ran; when its shim is asked it is gone."""
-    engine.files.put(running, "/srv", tar_of("a", b"1"))
+    engine.files.put(running, "/srv", tar_of(a=b"1"))
     containers = LocalContainers(inner)
     seen = containers.get(running)
     assert seen.status is Status.RUNNING

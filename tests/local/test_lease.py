@@ -8,16 +8,6 @@ import pytest
 from cellbox.local.lease import Hold, Owner
 
 
-@pytest.fixture
-def dead():
-    """A process that was, and is gone."""
-    pid = os.fork()
-    if not pid:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return Owner(pid, 1, Owner.me().boot)
-
-
 def give_to(state, owner):
     """Let all leases be another process's."""
     with state.write() as connection:
@@ -52,7 +42,7 @@ def test_a_lease_lapses_with_its_owner(state, dead, change):
     lease.hold(Hold.IMAGE, "one")
     me = Owner.me()
     owners = {
-        "gone": dead,
+        "gone": Owner(dead, 1, Owner.me().boot),
         "another start": Owner(me.pid, me.start - 1, me.boot),
         "another boot": Owner(me.pid, me.start, "yesterday"),
     }

@@ -1,23 +1,9 @@
 """What `system df` counts: a shared layer once, and as free what nobody uses."""
 
-import io
-import tarfile
-
 import pytest
 
 from cellbox.model.container import RunSpec
 from cellbox.model.system import DiskUsage
-
-
-def tar_of(**files):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    out.seek(0)
-    return out
 
 
 @pytest.fixture
@@ -26,7 +12,7 @@ def engine(quick_engine):
 
 
 @pytest.fixture
-def add(engine):
+def add(engine, tar_of):
     """``add("a", b"data")``: an image of one file, and so of a size."""
     return lambda name, data, **more: engine.images.import_(
         tar_of(file=data), name=name, changes=["CMD x"], **more

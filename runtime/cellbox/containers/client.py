@@ -107,10 +107,10 @@ class Launcher:
                 continue
             try:
                 answer = _receive(connection)
-                if "again" not in answer:
-                    return connection, answer
-                connection.close()  # it was ending, and has done nothing
-            except ConnectionResetError:  # the same, before it has read the request
+                if "again" in answer:
+                    raise ConnectionResetError
+                return connection, answer
+            except ConnectionResetError:  # a launcher that was ending: it has done nothing
                 connection.close()
             except BaseException:
                 connection.close()

@@ -9,8 +9,8 @@ killing it loses nothing, and it ends by itself when nobody has asked for anythi
 On ``launcher.sock`` listens the workshop (:mod:`cellbox.containers.worker`), which takes ``{"op":
 "ping"}`` (``{"pid", "protocol"}``) and ``{"op": "work", "job", "args"}`` with descriptors. On
 ``start.sock`` listens the starter (:mod:`cellbox.containers.starter`), which takes ``{"directory",
-"owned", "attach"}`` with one descriptor a stream, and answers ``{"pid"}`` or ``{"failure"}``. A
-shim is kept in reserve, forked ahead of time with all its namespaces made; when one has been used,
+"owned", "attach"}`` with one descriptor a stream, and answers ``{"pid"}`` or ``{"failure"}``. Shims
+are kept in reserve, forked ahead of time with all their namespaces made; when one has been used,
 the launcher forks the next.
 """
 
@@ -25,6 +25,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
@@ -42,7 +43,7 @@ from cellbox.model.codec import from_json, to_json
 
 PROTOCOL = 1
 SOCKET, START_SOCKET = "launcher.sock", "start.sock"
-LOCK, SCRATCH = "launcher.lock", "mnt"
+LOCK, LOG, SCRATCH = "launcher.lock", "launcher.log", "mnt"
 IDLE_SECONDS = 300.0
 _MOST_DEATHS = 10
 """Shims in reserve that may die one after the other before the launcher gives up."""
@@ -91,6 +92,8 @@ def main(run_directory: str, source: str, store: str) -> None:
     os.makedirs(SCRATCH, exist_ok=True)
     os.chmod(SCRATCH, 0o755)  # init, root of another user namespace, mounts its scratch on it
     syscalls.set_name("cellbox-launch")
+    with suppress(FileNotFoundError):
+        os.unlink(LOG)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _warm(run_directory)
     # Children are nobody's business here; shims and workers take their own back.
@@ -138,8 +141,9 @@ def _listen(name: str) -> socket.socket:
 
 
 def _detach_output() -> None:
+    """Nobody hears what this process says but its log, which begins anew with every launcher."""
     null = os.open("/dev/null", os.O_RDWR)
-    log = os.open("launcher.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (null, 1), (log, 2)):
         os.dup2(source, target)
     os.close(null)
@@ -174,6 +178,7 @@ class Launcher:
         ours, theirs = starts.pair()
         listener = _listen(name)
         if os.fork() == 0:
+            _detach_output()
             for end in (ours, *vars(self).values()):
                 if isinstance(end, socket.socket):
                     end.close()  # or who is at the other end would not see the launcher's end
@@ -191,7 +196,7 @@ class Launcher:
             ready = {fd for fd, _ in poll.poll(IDLE_SECONDS * 1000)}
             if not ready:
                 return
-            if self.workshop.fileno() in ready and not self.workshop.recv(16):
+            if self.workshop.fileno() in ready and not starts.receive(self.workshop, 16)[0]:
                 return
             if self.starter.fileno() in ready and not self._hear_starter():
                 return
@@ -199,7 +204,7 @@ class Launcher:
     def _hear_starter(self) -> bool:
         """More shims are needed; or one in reserve was lost; or a container was started, and the
         next one may well want the same. False when the starter is gone."""
-        said = self.starter.recv(MAX_REQUEST)
+        said, _ = starts.receive(self.starter, MAX_REQUEST)
         if said == b"more":
             self._fork_shim()
         elif said == b"lost":

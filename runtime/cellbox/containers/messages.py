@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any, TypedDict
 
 from cellbox.linux.mounts import Mount
 from cellbox.model.container import HealthCheck, Limits, LogConfig, RestartPolicy, Ulimit
@@ -171,6 +172,24 @@ def _is_kernel(mount: Mount) -> bool:
     """Is it made from nothing? What lies below /sys goes on after the control groups."""
     made = mount.kind not in ("bind", "overlay")
     return made and (mount.target in KERNEL_TOPS or mount.target.startswith("/dev/"))
+
+
+class Handover(TypedDict):
+    """What a starter tells a shim of its container; with it come descriptors, in this order: what
+    holds the slot, the client's connection, the shim's listening socket if it is ``listening``, its
+    ends of the ``pipes`` that are there (standard input, output and error, or a terminal's master),
+    and the streams to ``attach``, which say whether they take standard input."""
+
+    directory: str
+    facts: dict[str, Any]  # of the bundle, what a shim is to know
+    slot: int
+    fits: bool  # what was prepared; else the shim starts the container by itself
+    failure: dict[str, Any] | None  # a Failure as JSON
+    owned: bool  # the container ends when the client's connection closes
+    answered: bool  # the client was told that it runs
+    listening: bool
+    pipes: list[bool]
+    attach: list[bool]
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ def write(path: str, fact: object, *, durable: bool = False) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     data = json.dumps(to_json(fact), separators=(",", ":")).encode()
     try:
-        if os.write(fd, data) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        write_whole(fd, data, path)
         if durable:
             os.fsync(fd)
         os.rename(temporary, path)
@@ -41,6 +40,12 @@ def write(path: str, fact: object, *, durable: bool = False) -> None:
         raise
     finally:
         os.close(fd)
+
+
+def write_whole(fd: int, data: bytes, path: str) -> None:
+    """write(2) of all of a small file. Raises OSError naming ``path``, also where less fits."""
+    if os.write(fd, data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def read(kind: type[T], path: str) -> T | None:

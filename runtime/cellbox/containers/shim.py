@@ -34,10 +34,10 @@ from typing import Any, NoReturn
 from cellbox.containers import control, journal, probes, records, restart, starts
 from cellbox.containers.logs import LogWriter, driver, open_log
 from cellbox.containers.messages import (
-    MAX_REQUEST_FDS,
     Bundle,
     ExitRecord,
     Failure,
+    Handover,
     Kind,
     Namespaces,
     Preparation,
@@ -57,7 +57,6 @@ from cellbox.model.container import LogConfig, RestartPolicy
 _FLUSH_SECONDS = 10.0
 """How long an ended container waits for clients that do not read."""
 _MAX_HANDOVER = 1 << 20
-_MAX_FDS = MAX_REQUEST_FDS + 8
 _REAP_SECONDS = 0.05
 _ENDING_SECONDS = 0.2
 
@@ -77,7 +76,7 @@ def reserve(
         pid, pidfd = bear(connection, feed, channel, flags, prepared)
         if not flags & syscalls.CLONE_NEWPID:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        data, fds, _, _ = socket.recv_fds(connection, _MAX_HANDOVER, _MAX_FDS)
+        data, fds = starts.receive(connection, _MAX_HANDOVER)
         if data:
             code = Shim(marshal.loads(data), fds, pid, pidfd).serve()
         else:  # the starter is gone, and nobody else knows of init
@@ -106,7 +105,7 @@ def rehearse(run: str) -> None:
         os.makedirs(directory)
         facts = {"run_directory": directory, "auto_remove": True, "id": "", "name": ""}
         facts["events"] = os.path.join(directory, "events")
-        handover = {
+        handover: Handover = {
             "directory": directory,
             "facts": {**facts, "log": {"driver": "none"}},
             "slot": 0,
@@ -120,7 +119,7 @@ def rehearse(run: str) -> None:
         }
         fds = [os.dup(0), connection.detach()]
         fds += [control.listen(directory).detach(), *ours[1:], end.detach()]
-        one = Shim(marshal.loads(marshal.dumps(handover)), fds, child, os.pidfd_open(child))
+        one = Shim(marshal.loads(marshal.dumps(dict(handover))), fds, child, os.pidfd_open(child))
         one.serve()
         os.close(one.lock)  # else it ends with its process
         client.close()
@@ -133,14 +132,11 @@ def _children() -> set[int]:
 
 
 class Shim:
-    """See the module. ``handover`` and ``fds`` are what the starter sent (``containers.starter``):
-    the container ends, if it is ``owned``, when the client's connection closes. ``pid`` and
-    ``pidfd`` are those of init."""
+    """See the module. ``handover`` and ``fds`` are what the starter sent, ``pid`` and ``pidfd``
+    those of init."""
 
-    def __init__(
-        self, handover: Mapping[str, Any], fds: Sequence[int], pid: int, pidfd: int
-    ) -> None:
-        self.handover: Mapping[str, Any] | None = handover
+    def __init__(self, handover: Handover, fds: Sequence[int], pid: int, pidfd: int) -> None:
+        self.handover: Handover | None = handover
         self.directory: str = handover["directory"]
         self.facts: dict[str, Any] = handover["facts"]
         self.run_directory: str = self.facts["run_directory"]
@@ -148,13 +144,14 @@ class Shim:
         ends = iter(fds)
         self.born = pid, pidfd
         self.lock = next(ends)
-        connection = _socket(next(ends))
+        connection = starts.seqpacket(next(ends))
         self.starter = None if handover["answered"] else connection
         self.owner = connection if handover["owned"] else None
-        self.listener = _socket(next(ends)) if handover["listening"] else None
+        self.listener = starts.seqpacket(next(ends)) if handover["listening"] else None
         self.pipes = [next(ends) if there else -1 for there in handover["pipes"]]
         self.newcomers = [
-            Client(_socket(fd), stdin) for fd, stdin in zip(ends, handover["attach"], strict=True)
+            Client(starts.seqpacket(fd), stdin)
+            for fd, stdin in zip(ends, handover["attach"], strict=True)
         ]
         self.tasks: list[Task] = []
         self.main: Task | None = None
@@ -304,7 +301,8 @@ class Shim:
         namespaces. Raises Failed."""
         handover, self.handover = self.handover, None
         if handover is not None:
-            failure = handover["failure"] and from_json(Failure, handover["failure"])
+            told = handover["failure"]
+            failure = from_json(Failure, told) if told else None
             if handover["fits"]:
                 main = begun(*self.born, self.pipes, self._sink)
                 main.failure = failure
@@ -609,12 +607,6 @@ class Shim:
             event = {"time": time.time(), "kind": "container", "action": action}
             line = json.dumps({**event, "id": self.facts["id"], "attributes": known}).encode()
             journal.append(self.facts["events"], line, limit=journal.EVENTS_LIMIT)
-
-
-def _socket(fd: int) -> socket.socket:
-    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
-    end.setblocking(False)
-    return end
 
 
 def _remove_quietly(path: str) -> None:

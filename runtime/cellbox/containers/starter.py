@@ -17,12 +17,8 @@ told to init as a failure, which passes it on over its channel; then the shim pu
 answers the client. A shim that has outlived its launcher, or whose container wants other namespaces
 than were prepared, starts it with a starter of its own (:func:`serve_one`).
 
-A handover (of marshal, which two copies of one program may use, and which takes the least memory to
-read) is ``{"directory", "facts", "slot", "fits", "failure", "owned", "answered", "listening",
-"pipes", "attach"}``: ``facts`` of the bundle that a shim is to know, whether what was prepared
-``fits``, whether the client was ``answered``. With it come descriptors: what holds the slot, the
-client's connection, the shim's listening socket if it is ``listening``, its ends of standard input,
-output and error as far as there are ``pipes`` (one for a terminal), and the streams to ``attach``.
+A handover (:class:`~cellbox.containers.messages.Handover`) travels as marshal, which two copies of
+one program may use, and which takes the least memory to read.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ from typing import NoReturn
 
 from cellbox.containers import control, init, records, worker
 from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS, Namespaces, preparation
-from cellbox.containers.starts import Birth, Order, Start, Unborn, close, seqpacket
+from cellbox.containers.starts import Birth, Order, Start, Unborn, close, receive, seqpacket
 from cellbox.linux import idmap
 from cellbox.model.codec import from_json, to_json
 
@@ -146,7 +142,7 @@ class Starter:
 
     def _hear_launcher(self) -> bool:
         """A further shim is being forked, with these namespaces."""
-        data, fds, _, _ = socket.recv_fds(self._launcher, 1024, 3)
+        data, fds = receive(self._launcher, 1024)
         if not data:
             return False
         namespaces = from_json(Namespaces, json.loads(data))
@@ -158,12 +154,14 @@ class Starter:
     def _hear_birth(self, fd: int) -> None:
         """Its init is born, or it has failed."""
         unborn = self._unborn.pop(fd)
+        lock = -1
         try:
+            slot, lock = idmap.take_slot(".")
             message = unborn.connection.recv(64)
-            self._idle[fd] = unborn.connection, Birth.told(message, unborn, *idmap.take_slot("."))
+            self._idle[fd] = unborn.connection, Birth.told(message, unborn, slot, lock)
         except (OSError, ValueError):  # it was killed, or could not have its namespaces
-            for end in (unborn.connection, unborn.feed, unborn.channel):
-                end.close()
+            unborn.forget()
+            close([lock])
             self._tell_launcher(b"lost")
 
     def _hear_end(self, fd: int) -> None:

@@ -21,8 +21,10 @@ from typing import Any
 
 from cellbox.containers import control, records, worker
 from cellbox.containers.messages import (
+    MAX_REQUEST_FDS,
     Bundle,
     Failure,
+    Handover,
     Kind,
     Namespaces,
     Process,
@@ -44,6 +46,7 @@ _FLAGS = {
     "user": syscalls.CLONE_NEWUSER,
 }
 _ALWAYS = syscalls.CLONE_NEWNS
+_MAX_FDS = MAX_REQUEST_FDS + 8
 
 
 def clone_flags(namespaces: Namespaces) -> int:
@@ -69,8 +72,25 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def seqpacket(fd: int) -> socket.socket:
-    """The socket behind a descriptor that was received."""
-    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+    """The socket behind a descriptor that was received, not blocking."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+    end.setblocking(False)
+    return end
+
+
+def receive(connection: socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """The next message, and what comes with it; nothing when the other side has ended."""
+    try:
+        data, fds, _, _ = socket.recv_fds(connection, size, _MAX_FDS)
+    except ConnectionError:  # with something of ours unread
+        return b"", []
+    return data, fds
+
+
+def hear(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What a process that is being started tells next, with its descriptors; nothing at the end."""
+    data, fds = receive(channel, 65536)
+    return json.loads(data) if data else {}, fds
 
 
 def own_group() -> str:
@@ -108,6 +128,11 @@ class Unborn:
     feed: socket.socket
     channel: socket.socket
     namespaces: Namespaces
+
+    def forget(self) -> None:
+        """Let go of it."""
+        for end in (self.connection, self.feed, self.channel):
+            end.close()
 
 
 @dataclass
@@ -286,24 +311,18 @@ class Start:
 
     def hear(self) -> bool:
         """The channel is readable; True when the program runs, or will not."""
-        try:
-            data, fds, _, _ = socket.recv_fds(self.channel, 65536, 1)
-        except ConnectionError:  # it ended with something of ours unread
-            data, fds = b"", []
-        if not data:
-            return True
-        message = json.loads(data)
+        message, fds = hear(self.channel)
         if "terminal" in message:
             self._ours = fds
-        else:
+        elif "failure" in message:
             self._failure = from_json(Failure, message["failure"])
-        return False
+        return not message
 
     def hand_over(self) -> None:
         """Give all of it to the shim, answer the client, and keep nothing."""
         order, birth = self._order, self._birth
         runs = self.fits and not self._failure
-        message = {
+        message: Handover = {
             "directory": self.directory,
             "facts": self._facts,
             "slot": birth.slot,
@@ -324,7 +343,7 @@ class Start:
                     with suppress(OSError):
                         stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
             fds += [stream.fileno() for stream in order.streams]
-            socket.send_fds(self._shim, [marshal.dumps(message)], fds)
+            socket.send_fds(self._shim, [marshal.dumps(dict(message))], fds)
         except OSError as error:  # the shim was killed just now
             birth.end()
             failure = Failure("start", error.errno or errno.EPIPE, "its monitor was killed")

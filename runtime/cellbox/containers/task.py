@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cellbox.containers import init, starter, starts
 from cellbox.containers.messages import (
@@ -57,11 +57,7 @@ class Task:
     def hear(self) -> bool:
         """The channel is readable; True when the start is decided (``failure`` says how)."""
         assert self.channel is not None
-        try:
-            data, fds, _, _ = socket.recv_fds(self.channel, 65536, 4)
-        except ConnectionError:  # it ended with something of ours unread
-            data, fds = b"", []
-        message: dict[str, Any] = json.loads(data) if data else {}
+        message, fds = starts.hear(self.channel)
         if "terminal" in message:
             self.streams.use_terminal(fds[0])
             return False

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from cellbox import errors
@@ -54,21 +55,25 @@ def _accept(ping: Mapping[str, Any], launcher: socket.socket, listener: socket.s
         connection.settimeout(_PATIENCE)
         try:
             data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
-            request = json.loads(data) if data else {"op": ""}
+            with suppress(OSError):  # it has ended, which is no reason not to do this
+                launcher.send(b"busy")
+            if not data:
+                return
+            request = json.loads(data)
             if request["op"] == "ping":
                 send(connection, ping)
-            elif data:
-                from cellbox.images import jobs  # noqa: F401
+                return
+            from cellbox.images import jobs  # noqa: F401
 
-                if os.fork() == 0:
-                    launcher.close()
-                    listener.close()
-                    run(connection, request, fds)
-            launcher.send(b"busy")
+            if os.fork() == 0:
+                launcher.close()
+                listener.close()
+                run(connection, request, fds)
         except Exception as error:  # whatever was sent, the others are to be served
             send(connection, {"error": describe(error)})
-        for fd in fds:
-            os.close(fd)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
 
 def run(

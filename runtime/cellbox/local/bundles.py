@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,9 +125,7 @@ def _write_text(path: str, text: str) -> None:
     """Write a file that everybody may read, whatever this process's umask."""
     with open(path, "wb", buffering=0) as file:
         os.fchmod(file.fileno(), 0o644)
-        data = text.encode()
-        if file.write(data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        records.write_whole(file.fileno(), text.encode(), path)
 
 
 def named(bundle: Bundle, name: str) -> Bundle:

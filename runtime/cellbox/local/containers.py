@@ -143,11 +143,10 @@ class LocalContainers:
         """The run that goes on now; what a dead shim has left behind is tidied up."""
         path = str(self.run_directory(record.id) / records.STATE)
         left = records.read(RunState, path)
+        if left and not records.is_current(left):
+            left = records.read(RunState, path)  # of one that has just ended in good order, none
         if left is None or records.is_current(left):
             return left
-        left = records.read(RunState, path)
-        if left is None or records.is_current(left):
-            return left  # it has just ended in good order, or has just begun
         self._tidy_up(record, left)
         return None
 
