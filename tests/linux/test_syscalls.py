@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -87,6 +88,39 @@ def test_openat2_refuses_other_mounts_and_magic_links(path, resolve, number):
         syscalls.openat2(root, path, os.O_RDONLY, resolve=resolve)
     os.close(root)
     assert caught.value.errno == number
+
+
+def test_openat2_is_asked_again_while_names_change(tmp_path):
+    """Renames anywhere make the kernel answer EAGAIN to a path with ``..``."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "x").mkdir()
+    child = os.fork()
+    if child == 0:
+        while True:
+            os.rename(tmp_path / "x", tmp_path / "y")
+            os.rename(tmp_path / "y", tmp_path / "x")
+    root = os.open(tmp_path, os.O_PATH)
+    try:
+        for _ in range(3000):
+            os.close(syscalls.openat2(root, "a/b/../../a/b/../b", os.O_PATH))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(root)
+
+
+def test_openat2_is_not_asked_for_ever(monkeypatch, tmp_path):
+    asked = []
+
+    def busy(*_):
+        asked.append(1)
+        ctypes.set_errno(errno.EAGAIN)
+        return -1
+
+    monkeypatch.setattr(syscalls, "_syscall", busy)
+    with pytest.raises(BlockingIOError):
+        syscalls.openat2(syscalls.AT_FDCWD, str(tmp_path), os.O_PATH)
+    assert len(asked) == syscalls._OPENAT2_TRIES
 
 
 def test_openat2_creates_with_a_mode(tmp_path):

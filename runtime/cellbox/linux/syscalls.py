@@ -9,6 +9,7 @@ process has entered a container's root.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 
@@ -63,6 +64,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_OPENAT2_TRIES = 1000
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 # The calls above have one number on every architecture; these older ones do not.
 _PIVOT_ROOT, _SECCOMP, _KEYCTL = {
@@ -139,13 +141,17 @@ def _bytes(path: str | bytes) -> bytes:
 def openat2(
     dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = RESOLVE_IN_ROOT
 ) -> int:
-    """openat2(2): open ``path`` below ``dirfd`` under the restrictions of ``resolve``."""
+    """openat2(2): open ``path`` below ``dirfd`` under the restrictions of ``resolve``.
+
+    A mount or a rename anywhere on the machine can keep the kernel from telling whether a ``..``
+    stays inside, which it answers by EAGAIN; then it is asked again, a bounded number of times.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return _check(
-        _syscall(_OPENAT2, dirfd, _bytes(path), ctypes.byref(how), ctypes.sizeof(how)),
-        "openat2",
-        path,
-    )
+    for _ in range(_OPENAT2_TRIES):
+        fd = _syscall(_OPENAT2, dirfd, _bytes(path), ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(fd, "openat2", path)
 
 
 def open_tree(dirfd: int, path: str | bytes, flags: int) -> int:
