@@ -136,6 +136,13 @@ def test_a_gap_in_the_middle_of_a_rotation_hides_nothing(path):
     assert read(path) == [b"one", b"two"]
 
 
+def test_neither_do_the_gaps_of_several_rotations(path):
+    for number in (4, 2):
+        write(f"{path}.{number}", f"{number}\n")
+    write(path, "0\n")
+    assert read(path) == [b"4", b"2", b"0"]
+
+
 def test_many_writers_and_a_follower_over_many_rotations(path):
     """Rotation every few hundred lines while all is read: nothing is lost, nothing comes twice."""
     writers, each = 4, 400

@@ -177,20 +177,29 @@ def _open_chain(path: str) -> list[_File]:
     """All files there are, the oldest first.
 
     A rotation moves each file up by one, the last one first, with one gap between them; so going up
-    meets every file, perhaps twice, and may meet the gap.
+    meets every file, perhaps twice, and may meet the gap of every rotation that goes on meanwhile.
     """
     chain: dict[int, _File] = {}
-    number = missing = 0
-    while missing < 2:
-        try:
+    number = 0
+    while number <= _highest(path):
+        with contextlib.suppress(FileNotFoundError):
             file = _File(f"{path}.{number}" if number else path)
-        except FileNotFoundError:
-            missing += 1
-        else:
             if chain.setdefault(file.inode, file) is not file:
                 _close([file])
         number += 1
     return list(chain.values())[::-1]
+
+
+def _highest(path: str) -> int:
+    """The number of the oldest file, 0 where none was rotated."""
+    folder, name = os.path.split(path)
+    with contextlib.suppress(FileNotFoundError):
+        names = [entry.rpartition(".") for entry in os.listdir(folder or ".")]
+        return max(
+            (int(number) for base, _, number in names if base == name and number.isdecimal()),
+            default=0,
+        )
+    return 0
 
 
 def _following(path: str, chain: list[_File]) -> list[_File]:
