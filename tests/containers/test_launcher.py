@@ -56,7 +56,7 @@ def test_what_is_rehearsed_leaves_nothing(lone, until):
         assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
     until(lambda: reserve(lone))
     # Standard streams, the log that is one of them, the lock, and its two children.
-    assert len(os.listdir(f"/proc/{lone.launcher_pid()}/fd")) <= 6
+    until(lambda: len(os.listdir(f"/proc/{lone.launcher_pid()}/fd")) <= 6)
     assert not (lone.run / "rehearsal").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 from cellbox.containers import records, starter, starts
 from cellbox.containers.messages import Namespaces
 from cellbox.errors import StartError
+from cellbox.linux import sockets
 from cellbox.linux.mounts import Mount
 
 
@@ -47,9 +48,9 @@ def test_what_goes_wrong_is_told_by_its_stage(store, how, stage):
 
 def unborn():
     """A shim that was forked, and its ends: (what the starter knows, the shim's, init's feed)."""
-    ours, theirs = starts.pair()
-    feed, to_init = starts.pair()
-    channel, from_init = starts.pair()
+    ours, theirs = sockets.pair()
+    feed, to_init = sockets.pair()
+    channel, from_init = sockets.pair()
     channel.close()
     return starts.Unborn(theirs, to_init, from_init, Namespaces()), ours, feed
 

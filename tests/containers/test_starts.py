@@ -9,7 +9,7 @@ import pytest
 
 from cellbox.containers import starts
 from cellbox.containers.messages import Namespaces
-from cellbox.linux import cgroups, syscalls
+from cellbox.linux import cgroups, sockets, syscalls
 
 ALL = (
     syscalls.CLONE_NEWNS
@@ -76,7 +76,7 @@ def test_pipes(stdin):
 def born():
     """A process that stands in for an init, and the birth that its shim told of; afterwards it is
     reaped."""
-    pairs = [starts.pair() for _ in range(3)]
+    pairs = [sockets.pair() for _ in range(3)]
     unborn = starts.Unborn(*(pair[0] for pair in pairs), Namespaces(user="host"))
     child = os.fork()
     if child == 0:

@@ -149,6 +149,21 @@ def test_close_range(in_child):
     assert in_child(action) == [True, False, False, False, True]
 
 
+def test_a_signal_that_was_ignored_and_is_no_more(in_child):
+    def ignored():
+        with open("/proc/self/status") as file:
+            line = next(line for line in file if line.startswith("SigIgn"))
+        return int(line.split()[1], 16) >> (signal.SIGCHLD - 1) & 1
+
+    def action():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        before = ignored()
+        syscalls.default_signal(signal.SIGCHLD)
+        return before, ignored()
+
+    assert in_child(action) == (1, 0)
+
+
 def test_the_name_of_a_process(in_child):
     def action():
         syscalls.set_name("a name that is too long")

@@ -24,9 +24,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cellbox.containers import records, worker
-from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS, Failure, Process
+from cellbox.containers.messages import MAX_REQUEST, Failure, Process
 from cellbox.containers.streams import Client
 from cellbox.errors import InvalidArgument, WrongState
+from cellbox.linux import sockets
 from cellbox.linux.process import signal_number
 from cellbox.model.codec import from_json
 from cellbox.model.container import Limits
@@ -66,7 +67,7 @@ def reply(connection: socket.socket, answer: Mapping[str, Any], *, keep: bool = 
 def handle(shim: Shim, connection: socket.socket) -> None:
     """Read one request from ``connection`` and do it."""
     try:
-        data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
+        data, fds = sockets.receive(connection, MAX_REQUEST)
     except OSError:
         connection.close()
         return

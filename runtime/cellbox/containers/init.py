@@ -40,7 +40,7 @@ from cellbox.containers.messages import (
     preparation,
 )
 from cellbox.containers.program import Failed, become, environ, step
-from cellbox.linux import capabilities, mounts, syscalls
+from cellbox.linux import capabilities, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 
@@ -58,7 +58,6 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CAP_KILL = 1 << 5
 _STAND_IN = "kernel"
 _DETAIL = 2000
-MAX_FDS = 253
 
 
 def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> NoReturn:
@@ -110,7 +109,7 @@ def report(channel: socket.socket, failure: Failure) -> None:
 
 def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
     """What to run, the compiled seccomp filter, and the sources of its mounts."""
-    data, fds, _, _ = socket.recv_fds(feed, 65536, MAX_FDS)
+    data, fds = sockets.receive(feed, 65536)
     order = _read_order(data)
     received = iter(fds)
     bundle = from_json(Bundle, json.loads(_read_all(next(received))))

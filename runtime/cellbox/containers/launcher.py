@@ -38,15 +38,13 @@ from cellbox.containers.messages import (
     RunState,
     group_shim,
 )
-from cellbox.linux import cgroups, namespaces, syscalls
+from cellbox.linux import cgroups, namespaces, sockets, syscalls
 from cellbox.model.codec import from_json, to_json
 
 PROTOCOL = 1
 SOCKET, START_SOCKET = "launcher.sock", "start.sock"
 LOCK, LOG, SCRATCH = "launcher.lock", "launcher.log", "mnt"
 IDLE_SECONDS = 300.0
-_MOST_DEATHS = 10
-"""Shims in reserve that may die one after the other before the launcher gives up."""
 
 
 def enter(run_directory: str, source: str, store: str) -> None:
@@ -150,15 +148,6 @@ def _detach_output() -> None:
     os.close(log)
 
 
-def _reap() -> None:
-    """Those that ended while this process did not ignore it."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
 class Launcher:
     """The parent of all: of the starter, of the one who forks workers, and of shims, a further one
     whenever the starter says so."""
@@ -168,14 +157,17 @@ class Launcher:
         ping = {"pid": os.getpid(), "protocol": PROTOCOL}
         self.starter = self._fork(START_SOCKET, starter.serve)
         self.workshop = self._fork(SOCKET, partial(worker.serve, ping))
-        self.prepared = Preparation()
-        self.deaths = 0
+        self._prepare(Preparation())
+
+    def _prepare(self, wanted: Preparation) -> None:
+        self.prepared = wanted
+        self.flags = starts.clone_flags(wanted.namespaces)
 
     def _fork(
         self, name: str, serve: Callable[[socket.socket, socket.socket], NoReturn]
     ) -> socket.socket:
         """Fork who serves clients on the socket ``name``; a connection with it."""
-        ours, theirs = starts.pair()
+        ours, theirs = sockets.pair()
         listener = _listen(name)
         if os.fork() == 0:
             _detach_output()
@@ -192,50 +184,29 @@ class Launcher:
         poll = select.poll()
         poll.register(self.starter, select.POLLIN)
         poll.register(self.workshop, select.POLLIN)
-        while self.deaths < _MOST_DEATHS:
-            ready = {fd for fd, _ in poll.poll(IDLE_SECONDS * 1000)}
-            if not ready:
-                return
-            if self.workshop.fileno() in ready and not starts.receive(self.workshop, 16)[0]:
-                return
-            if self.starter.fileno() in ready and not self._hear_starter():
-                return
+        while ready := poll.poll(IDLE_SECONDS * 1000):
+            for fd, _ in ready:
+                hear = self._fork_shim if fd == self.starter.fileno() else self._hear_workshop
+                if not hear():
+                    return
 
-    def _hear_starter(self) -> bool:
-        """More shims are needed; or one in reserve was lost; or a container was started, and the
-        next one may well want the same. False when the starter is gone."""
-        said, _ = starts.receive(self.starter, MAX_REQUEST)
-        if said == b"more":
-            self._fork_shim()
-        elif said == b"lost":
-            self.deaths += 1
-        elif said:
-            self.deaths = 0
-            wanted = from_json(Preparation, json.loads(said))
-            if not any(name.isdecimal() for name in vars(wanted.namespaces).values()):
-                self.prepared = wanted
+    def _hear_workshop(self) -> bool:
+        """It tells of every request; False when it is gone."""
+        return bool(starts.receive(self.workshop, 16)[0])
+
+    def _fork_shim(self) -> bool:
+        """Fork the next shim in reserve, whom the starter sends three ends of channels; False when
+        the starter is gone.
+
+        Whatever is written to here, the shims of before have to themselves from then on: so the
+        shim does all that it can do as well.
+        """
+        said, ends = starts.receive(self.starter, MAX_REQUEST)
+        if said not in (b"", starter.MORE):
+            self._prepare(from_json(Preparation, json.loads(said)))
+        if said and os.fork() == 0:
+            os.close(self.starter.detach())
+            os.close(self.workshop.detach())
+            shim.reserve(ends, self.flags, self.prepared)
+        starts.close(ends)
         return bool(said)
-
-    def _fork_shim(self) -> None:
-        """Fork the next shim in reserve; it does the rest by itself."""
-        pairs = [starts.pair() for _ in range(3)]  # with the starter: the shim, and init twice
-        ours, theirs = [one for one, _ in pairs], [other for _, other in pairs]
-        namespaces = json.dumps(to_json(self.prepared.namespaces)).encode()
-        socket.send_fds(self.starter, [namespaces], [end.fileno() for end in theirs])
-        flags = starts.clone_flags(self.prepared.namespaces)
-        others = [end.fileno() for end in (*theirs, self.starter, self.workshop)]
-        # What a child has from birth it need not do itself, which would take pages of its own.
-        syscalls.set_name("cellbox-shim")
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.chdir(SCRATCH)
-        if os.fork() == 0:
-            for fd in others:
-                os.close(fd)
-            connection, feed, channel = ours
-            shim.reserve(connection, feed, channel, flags, self.prepared)
-        os.chdir(self.run)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        _reap()
-        syscalls.set_name("cellbox-launch")
-        for end in (*ours, *theirs):
-            end.close()

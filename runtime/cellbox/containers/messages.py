@@ -27,8 +27,8 @@ from cellbox.model.container import HealthCheck, Limits, LogConfig, RestartPolic
 MAX_PAYLOAD = 65536
 """Bytes of payload in one packet of a stream."""
 
-MAX_REQUEST, MAX_REQUEST_FDS = 131072, 16
-"""Bytes of a request, and the descriptors that may come with it."""
+MAX_REQUEST = 131072
+"""Bytes of a request."""
 
 
 class Kind(IntEnum):
@@ -176,15 +176,17 @@ def _is_kernel(mount: Mount) -> bool:
 
 class Handover(TypedDict):
     """What a starter tells a shim of its container; with it come descriptors, in this order: what
-    holds the slot, the client's connection, the shim's listening socket if it is ``listening``, its
-    ends of the ``pipes`` that are there (standard input, output and error, or a terminal's master),
-    and the streams to ``attach``, which say whether they take standard input."""
+    holds the slot, the client's connection if it is ``owned`` or not ``answered``, the shim's
+    listening socket if it is ``listening``, its ends of the ``pipes`` that are there (standard
+    input, output and error, or a terminal's master), and the streams to ``attach``, which say
+    whether they take standard input."""
 
     directory: str
     facts: dict[str, Any]  # of the bundle, what a shim is to know
     slot: int
     fits: bool  # what was prepared; else the shim starts the container by itself
     failure: dict[str, Any] | None  # a Failure as JSON
+    started: float
     owned: bool  # the container ends when the client's connection closes
     answered: bool  # the client was told that it runs
     listening: bool

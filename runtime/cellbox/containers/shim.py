@@ -49,7 +49,7 @@ from cellbox.containers.program import Failed, step
 from cellbox.containers.streams import Client, Streams
 from cellbox.containers.task import Task, bear, begun, start, start_exec
 from cellbox.containers.watch import Handler, bind, watch_task
-from cellbox.linux import cgroups, syscalls, trees
+from cellbox.linux import cgroups, sockets, syscalls, trees
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import LogConfig, RestartPolicy
@@ -57,28 +57,30 @@ from cellbox.model.container import LogConfig, RestartPolicy
 _FLUSH_SECONDS = 10.0
 """How long an ended container waits for clients that do not read."""
 _MAX_HANDOVER = 1 << 20
+_SIGCHLD = int(signal.SIGCHLD)
 _REAP_SECONDS = 0.05
 _ENDING_SECONDS = 0.2
 
 
-def reserve(
-    connection: socket.socket,
-    feed: socket.socket,
-    channel: socket.socket,
-    flags: int,
-    prepared: Preparation,
-) -> NoReturn:
+def reserve(ends: Sequence[int], flags: int, prepared: Preparation) -> NoReturn:
     """Be a shim in reserve: have ``prepared`` made by an init that is cloned with ``flags``, wait
-    until the starter at the other end of ``connection`` hands a container over, then be its shim.
-    Ends with the starter."""
+    until the starter hands a container over, then be its shim. ``ends`` lead to the starter: the
+    shim's own, and two of init's. Ends with the starter."""
     code = 1
     try:
-        pid, pidfd = bear(connection, feed, channel, flags, prepared)
+        syscalls.default_signal(_SIGCHLD)
+        syscalls.set_name("cellbox-shim")
+        os.chdir("mnt")
+        pid, pidfd = bear(ends, flags, prepared)
         if not flags & syscalls.CLONE_NEWPID:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        connection = sockets.bare(ends[0])
         data, fds = starts.receive(connection, _MAX_HANDOVER)
+        connection.close()
         if data:
-            code = Shim(marshal.loads(data), fds, pid, pidfd).serve()
+            if data[:1] == starts.UNTIL_WOKEN:
+                _sleep((pidfd, *fds[1:]))
+            code = Shim(marshal.loads(data[1:]), fds, pid, pidfd).serve()
         else:  # the starter is gone, and nobody else knows of init
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -89,13 +91,23 @@ def reserve(
         os._exit(code)
 
 
+def _sleep(fds: Sequence[int]) -> None:
+    """Wait until one of ``fds`` has something to say. What a shim has not looked at yet costs it no
+    memory: this is where that of a container is which nobody asks for anything, and which prints
+    nothing."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
 def rehearse(run: str) -> None:
     """Live through a few short lives while there is time, in the process that shims are forked
     from: what is worked out at first use, and where, is then the same page for all of them."""
     for _ in range(10):
         theirs, ours = starts.stdio(False, False)
-        client, connection = starts.pair()
-        stream, end = starts.pair()
+        client, connection = sockets.pair()
+        stream, end = sockets.pair()
         child = os.fork()
         if child == 0:
             os.write(theirs[1], b"x")
@@ -111,6 +123,7 @@ def rehearse(run: str) -> None:
             "slot": 0,
             "fits": True,
             "failure": None,
+            "started": time.time(),
             "owned": True,
             "answered": True,
             "listening": True,
@@ -144,13 +157,14 @@ class Shim:
         ends = iter(fds)
         self.born = pid, pidfd
         self.lock = next(ends)
-        connection = starts.seqpacket(next(ends))
+        connected = handover["owned"] or not handover["answered"]
+        connection = sockets.seqpacket(next(ends)) if connected else None
         self.starter = None if handover["answered"] else connection
         self.owner = connection if handover["owned"] else None
-        self.listener = starts.seqpacket(next(ends)) if handover["listening"] else None
+        self.listener = sockets.seqpacket(next(ends)) if handover["listening"] else None
         self.pipes = [next(ends) if there else -1 for there in handover["pipes"]]
         self.newcomers = [
-            Client(starts.seqpacket(fd), stdin)
+            Client(sockets.seqpacket(fd), stdin)
             for fd, stdin in zip(ends, handover["attach"], strict=True)
         ]
         self.tasks: list[Task] = []
@@ -162,7 +176,7 @@ class Shim:
         self.asked_to_stop = False
         self.deadlines: dict[str, tuple[float, Handler]] = {}
         self.restart_wait = 0.0
-        self.started = time.time()
+        self.started = handover["started"]
         self.state = RunState(shim=0, shim_start=0)
         self.record: ExitRecord | None = None
         self.saved = True
@@ -353,6 +367,7 @@ class Shim:
             if one.failure:
                 self._exited(one)
             elif one is self.main:
+                self.started = time.time()
                 self._running(one)
             else:
                 self._join_later(one)
@@ -382,7 +397,6 @@ class Shim:
         self.children.append(child)
 
     def _running(self, main: Task) -> None:
-        self.started = time.time()
         self.reply_to_starter({"pid": main.pid})
         if self.state.restarting:
             self.save(restarting=False, paused=False)

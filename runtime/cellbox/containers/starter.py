@@ -29,16 +29,21 @@ import select
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 from typing import NoReturn
 
 from cellbox.containers import control, init, records, worker
-from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS, Namespaces, preparation
-from cellbox.containers.starts import Birth, Order, Start, Unborn, close, receive, seqpacket
-from cellbox.linux import idmap
-from cellbox.model.codec import from_json, to_json
+from cellbox.containers.messages import MAX_REQUEST, Preparation, preparation
+from cellbox.containers.starts import Birth, Order, Start, Unborn, close, shared
+from cellbox.linux import idmap, sockets
+from cellbox.model.codec import to_json
 
 RESERVE = 2
 """Shims that wait: who runs one short program after the other finds one while the next is made."""
+_MOST_DEATHS = 10
+"""Shims in reserve that may die one after the other before all give up."""
+MORE = b"more"
+"""What tells the launcher to fork a shim, prepared as the one before."""
 _CALM_SECONDS = 0.002
 """How long after a start the next shim is forked: a short program has ended by then, which the
 making of namespaces for another one would have slowed down."""
@@ -83,15 +88,16 @@ class Starter:
         self._clients: dict[int, socket.socket] = {}
         self._orders: deque[Order] = deque()
         self._starts: dict[int, Start] = {}
-        self._asked = False
+        self._prepared = self._told = Preparation()
+        self._deaths = 0
         self._calm = 0.0
 
     def turn(self) -> bool:
-        """Wait, and do what there is to do; False when the launcher is gone. What was ordered
-        before is done before, as far as there are shims for it."""
+        """Wait, and do what there is to do; False when the launcher is gone, or no shim lives. What
+        was ordered before is done before, as far as there are shims for it."""
         patience = self._see_to_the_reserve()
         handlers = {
-            self._launcher.fileno(): None,
+            self._launcher.fileno(): None,  # it says nothing, so it has hung up
             self._listener.fileno(): self._accept,
             **dict.fromkeys(self._unborn, self._hear_birth),
             **dict.fromkeys(self._idle, self._hear_end),
@@ -108,7 +114,7 @@ class Starter:
                 handler(fd)
         while self._orders and self._idle:
             self._start(self._orders.popleft())
-        return self._launcher.fileno() not in ready or self._hear_launcher()
+        return self._launcher.fileno() not in ready and self._deaths < _MOST_DEATHS
 
     def finish(self) -> None:
         """Tell who still waits to ask again, of the next launcher; see the others through."""
@@ -124,32 +130,32 @@ class Starter:
     def _see_to_the_reserve(self) -> float | None:
         """See that there is a shim for each who waits, and some in reserve; milliseconds until the
         next of these is to be forked."""
-        short = max(len(self._orders), RESERVE) - len(self._unborn) - len(self._idle)
-        if short <= 0 or self._asked:
-            return None
-        wait = self._calm - time.monotonic()
-        if not self._orders and (self._starts or wait > 0):
-            return None if self._starts else wait * 1000 + 1
-        self._asked = True
-        self._tell_launcher(b"more")
+        while len(self._unborn) < RESERVE:
+            short = max(len(self._orders), RESERVE) - len(self._unborn) - len(self._idle)
+            if short <= 0:
+                break
+            wait = self._calm - time.monotonic()
+            if not self._orders and (self._starts or wait > 0):
+                return None if self._starts else wait * 1000 + 1
+            self._ask_for_more()
         return None
 
-    def _tell_launcher(self, message: bytes) -> None:
-        try:
-            self._launcher.send(message)
-        except OSError:
-            pass  # it has ended, as the next turn finds
-
-    def _hear_launcher(self) -> bool:
-        """A further shim is being forked, with these namespaces."""
-        data, fds = receive(self._launcher, 1024)
-        if not data:
-            return False
-        namespaces = from_json(Namespaces, json.loads(data))
-        connection, feed, channel = map(seqpacket, fds)
-        self._unborn[fds[0]] = Unborn(connection, feed, channel, namespaces)
-        self._asked = False
-        return True
+    def _ask_for_more(self) -> None:
+        """Have the launcher fork a further shim."""
+        pairs = [sockets.pair() for _ in range(3)]  # with the shim, and two with init
+        ours, theirs = [one for one, _ in pairs], [other for _, other in pairs]
+        for end in ours:
+            end.setblocking(False)
+        known = self._prepared == self._told
+        message = MORE if known else json.dumps(to_json(self._prepared)).encode()
+        self._told = self._prepared
+        with suppress(OSError):  # it has ended, as the next turn finds
+            socket.send_fds(self._launcher, [message], [end.fileno() for end in theirs])
+        for end in theirs:
+            end.close()
+        connection, feed, channel = ours
+        namespaces = self._prepared.namespaces
+        self._unborn[connection.fileno()] = Unborn(connection, feed, channel, namespaces)
 
     def _hear_birth(self, fd: int) -> None:
         """Its init is born, or it has failed."""
@@ -162,7 +168,7 @@ class Starter:
         except (OSError, ValueError):  # it was killed, or could not have its namespaces
             unborn.forget()
             close([lock])
-            self._tell_launcher(b"lost")
+            self._deaths += 1
 
     def _hear_end(self, fd: int) -> None:
         """One in reserve has been killed."""
@@ -170,7 +176,7 @@ class Starter:
         birth.end()
         birth.forget()
         connection.close()
-        self._tell_launcher(b"lost")
+        self._deaths += 1
 
     def _accept(self, _fd: int) -> None:
         try:
@@ -184,12 +190,14 @@ class Starter:
         connection = self._clients.pop(fd)
         fds: list[int] = []
         try:
-            data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
+            data, fds = sockets.receive(connection, MAX_REQUEST)
             if data:
                 request = json.loads(data)
                 if len(request.get("attach", ())) != len(fds):
                     raise ValueError("one stream for each wish to attach")
-                self._orders.append(Order(request, connection, [seqpacket(fd) for fd in fds]))
+                self._orders.append(
+                    Order(request, connection, [sockets.seqpacket(fd) for fd in fds])
+                )
                 return
             connection.close()
         except Exception as error:  # whatever was sent, the others are to be served
@@ -206,7 +214,7 @@ class Starter:
             return
         if not start.begin():
             self._orders.appendleft(order)
-            self._tell_launcher(b"lost")
+            self._deaths += 1
         elif start.fits:
             self._starts[start.channel.fileno()] = start
         else:
@@ -219,5 +227,7 @@ class Starter:
     def _over(self, start: Start) -> None:
         start.hand_over()
         self._calm = time.monotonic() + _CALM_SECONDS
-        # The next one may well want the same.
-        self._tell_launcher(json.dumps(to_json(preparation(start.bundle))).encode())
+        self._deaths = 0
+        wanted = preparation(start.bundle)
+        if not shared(wanted.namespaces):
+            self._prepared = wanted  # the next one may well want the same

@@ -21,7 +21,6 @@ from typing import Any
 
 from cellbox.containers import control, records, worker
 from cellbox.containers.messages import (
-    MAX_REQUEST_FDS,
     Bundle,
     Failure,
     Handover,
@@ -33,7 +32,7 @@ from cellbox.containers.messages import (
     packet,
 )
 from cellbox.containers.program import Failed, step
-from cellbox.linux import cgroups, idmap, mounts, syscalls
+from cellbox.linux import cgroups, idmap, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import Limits
@@ -45,8 +44,9 @@ _FLAGS = {
     "uts": syscalls.CLONE_NEWUTS,
     "user": syscalls.CLONE_NEWUSER,
 }
+AT_ONCE, UNTIL_WOKEN = b"!", b"z"
+"""The first byte of a handover: is there something for the shim to do, or only when it is asked?"""
 _ALWAYS = syscalls.CLONE_NEWNS
-_MAX_FDS = MAX_REQUEST_FDS + 8
 
 
 def clone_flags(namespaces: Namespaces) -> int:
@@ -66,25 +66,12 @@ def shared(namespaces: Namespaces) -> list[tuple[int, int]]:
     ]
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-
-
-def seqpacket(fd: int) -> socket.socket:
-    """The socket behind a descriptor that was received, not blocking."""
-    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
-    end.setblocking(False)
-    return end
-
-
-def receive(connection: socket.socket, size: int) -> tuple[bytes, list[int]]:
+def receive(connection: socket.SocketType, size: int) -> tuple[bytes, list[int]]:
     """The next message, and what comes with it; nothing when the other side has ended."""
     try:
-        data, fds, _, _ = socket.recv_fds(connection, size, _MAX_FDS)
+        return sockets.receive(connection, size)
     except ConnectionError:  # with something of ours unread
         return b"", []
-    return data, fds
 
 
 def hear(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -220,9 +207,9 @@ class Birth:
             with step("cgroup"):
                 _limit(self.group, bundle.limits)
         # By which the next engine knows what to tidy up, should the shim be killed.
-        state = replace(self.state, started=time.time(), restarts=restarts)
+        self.state = replace(self.state, started=time.time(), restarts=restarts)
         with step("start"):
-            records.write(os.path.join(bundle.run_directory, records.STATE), state)
+            records.write(os.path.join(bundle.run_directory, records.STATE), self.state)
 
     def forget(self) -> None:
         """Let go of it."""
@@ -328,14 +315,18 @@ class Start:
             "slot": birth.slot,
             "fits": self.fits,
             "failure": to_json(self._failure),
+            "started": birth.state.started or time.time(),
             "owned": bool(order.request.get("owned")),
             "answered": runs,
             "listening": self._listener is not None,
             "pipes": [fd >= 0 for fd in self._ours],
             "attach": [wish["stdin"] for wish in order.request.get("attach", ())],
         }
-        listening = [self._listener.fileno()] if self._listener else []
-        fds = [birth.lock, order.connection.fileno(), *listening]
+        connected = message["owned"] or not runs
+        idle = runs and not connected and not order.streams and "health" not in self._facts
+        there = [order.connection] if connected else []
+        there += [self._listener] if self._listener else []
+        fds = [birth.lock, *(end.fileno() for end in there)]
         fds += [fd for fd in self._ours if fd >= 0]
         try:
             if runs:
@@ -343,7 +334,8 @@ class Start:
                     with suppress(OSError):
                         stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
             fds += [stream.fileno() for stream in order.streams]
-            socket.send_fds(self._shim, [marshal.dumps(dict(message))], fds)
+            data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))
+            socket.send_fds(self._shim, [data], fds)
         except OSError as error:  # the shim was killed just now
             birth.end()
             failure = Failure("start", error.errno or errno.EPIPE, "its monitor was killed")

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cellbox.containers import init, starter, starts
@@ -28,7 +28,7 @@ from cellbox.containers.messages import (
 )
 from cellbox.containers.program import Failed, become, step
 from cellbox.containers.streams import Sink, Streams
-from cellbox.linux import idmap, syscalls
+from cellbox.linux import idmap, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 
@@ -132,9 +132,9 @@ def start(bundle: Bundle, slot: int, restarts: int, sink: Sink) -> Task:
     """Start a container without the launcher: with a starter that is forked for it, and an init of
     its own. Raises OSError."""
     theirs, ours = starts.stdio(bundle.process.tty, bundle.process.stdin)
-    connection, starters = starts.pair()
-    feed, to_init = starts.pair()
-    channel, from_init = starts.pair()
+    connection, starters = sockets.pair()
+    feed, to_init = sockets.pair()
+    channel, from_init = sockets.pair()
     helper = os.fork()
     if helper == 0:
         try:
@@ -148,30 +148,26 @@ def start(bundle: Bundle, slot: int, restarts: int, sink: Sink) -> Task:
     starts.close(theirs)
     for end in (starters, to_init):
         end.close()
-    with connection:
-        flags = starts.clone_flags(bundle.namespaces)
-        pid, pidfd = bear(connection, feed, channel, flags, preparation(bundle))
+    flags = starts.clone_flags(bundle.namespaces)
+    ends = [end.detach() for end in (connection, feed, channel)]
+    pid, pidfd = bear(ends, flags, preparation(bundle))
+    os.close(ends[0])
     task = _task(from_init, ours, sink)
     task.pid, task.pidfd, task.helper = pid, pidfd, helper
     return task
 
 
-def bear(
-    connection: socket.socket,
-    feed: socket.socket,
-    channel: socket.socket,
-    flags: int,
-    prepared: Preparation,
-) -> tuple[int, int]:
-    """Clone an init that waits on ``feed`` for its order, and tell the starter at the other end of
-    ``connection``: (pid, pidfd). Raises OSError."""
+def bear(ends: Sequence[int], flags: int, prepared: Preparation) -> tuple[int, int]:
+    """Clone an init that waits for its order, and tell the starter: (pid, pidfd). ``ends`` lead
+    there: the shim's own, and two of init's, which are closed here. Raises OSError."""
+    connection, feed, channel = ends
     pid, pidfd = syscalls.clone3(flags)
     if pid == 0:
-        connection.close()
-        init.run(feed, channel, prepared)
-    os.close(feed.detach())
-    os.close(channel.detach())
-    connection.send(b"%d %d" % (pid, os.getpid()))
+        os.close(connection)
+        init.run(sockets.blocking(feed), sockets.blocking(channel), prepared)
+    os.close(feed)
+    os.close(channel)
+    os.write(connection, b"%d %d" % (pid, os.getpid()))
     return pid, pidfd
 
 
@@ -188,7 +184,7 @@ def start_exec(
     born as the shim's child (CLONE_PARENT), so that the shim can wait for it. ``join`` is called in
     the child and puts it into the cgroup.
     """
-    ours, theirs = starts.pair()
+    ours, theirs = sockets.pair()
     child_stdio, our_stdio = starts.stdio(process.tty, process.stdin)
     try:
         pid = os.fork()

@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from cellbox import errors
-from cellbox.containers.messages import MAX_REQUEST, MAX_REQUEST_FDS
-from cellbox.linux import mounts, syscalls
+from cellbox.containers.messages import MAX_REQUEST
+from cellbox.linux import mounts, sockets, syscalls
 from cellbox.linux.mounts import Mount
 from cellbox.model.codec import from_json
 
@@ -54,7 +54,7 @@ def _accept(ping: Mapping[str, Any], launcher: socket.socket, listener: socket.s
         fds: list[int] = []
         connection.settimeout(_PATIENCE)
         try:
-            data, fds, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_REQUEST_FDS)
+            data, fds = sockets.receive(connection, MAX_REQUEST)
             with suppress(OSError):  # it has ended, which is no reason not to do this
                 launcher.send(b"busy")
             if not data:
@@ -154,7 +154,7 @@ def send(connection: socket.socket, reply: Mapping[str, Any]) -> None:
 
 def receive(connection: socket.socket) -> dict[str, Any]:
     """The reply of :func:`send`. Raises what the job raised, or EOFError when it died."""
-    data, fds, _, _ = socket.recv_fds(connection, _INLINE + 1, 1)
+    data, fds = sockets.receive(connection, _INLINE + 1)
     if not data:
         raise EOFError("the worker ended without an answer")
     if fds:

@@ -88,6 +88,9 @@ _mount.argtypes = (
 )
 _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+_set_name = _libc["prctl"]
+_signal = _libc.signal
+_signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _umount2, _setns, _unshare, _syncfs = _libc.umount2, _libc.setns, _libc.unshare, _libc.syncfs
 _capset, _setdomainname = _libc.capset, _libc.setdomainname
 
@@ -117,6 +120,12 @@ class _CloneArgs(ctypes.Structure):
             "cgroup",
         )
     ]
+
+
+# Made once: what a shim makes for its only call would stay for as long as its container.
+_pidfd = ctypes.c_int(-1)
+_clone_args = _CloneArgs(pidfd=ctypes.addressof(_pidfd))
+_clone_args_at, _CLONE_ARGS_SIZE = ctypes.byref(_clone_args), ctypes.sizeof(_clone_args)
 
 
 class _CapHeader(ctypes.Structure):
@@ -240,15 +249,15 @@ def clone3(flags: int, exit_signal: int = 17, cgroup: int = -1) -> tuple[int, in
     With ``cgroup``, a directory descriptor of a cgroup v2, the child is born there. Only for a
     process of one thread: Python's at-fork handlers do not run.
     """
-    pidfd = ctypes.c_int(-1)
-    arguments = _CloneArgs(flags | CLONE_PIDFD, ctypes.addressof(pidfd), exit_signal=exit_signal)
+    _clone_args.flags = flags | CLONE_PIDFD
+    _clone_args.exit_signal = exit_signal
     if cgroup >= 0:
-        arguments.flags |= 0x200000000  # CLONE_INTO_CGROUP
-        arguments.cgroup = cgroup
-    pid = _check(
-        _syscall(_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments)), "clone3", hex(flags)
-    )
-    return pid, pidfd.value
+        _clone_args.flags |= 0x200000000  # CLONE_INTO_CGROUP
+        _clone_args.cgroup = cgroup
+    pid = _syscall(_CLONE3, _clone_args_at, _CLONE_ARGS_SIZE)
+    if pid < 0:
+        _check(pid, "clone3", hex(flags))
+    return (pid, _pidfd.value) if pid else (0, -1)
 
 
 def setns(fd: int, flags: int) -> None:
@@ -279,8 +288,13 @@ def prctl(option: int, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> in
 
 def set_name(name: str) -> None:
     """prctl(PR_SET_NAME): what ps(1) shows for this process, 15 bytes at most."""
-    text = ctypes.create_string_buffer(name.encode())
-    prctl(PR_SET_NAME, ctypes.addressof(text))
+    if _set_name(PR_SET_NAME, name.encode()) < 0:
+        _check(-1, "prctl", PR_SET_NAME)
+
+
+def default_signal(number: int) -> None:
+    """signal(2) with SIG_DFL, as the kernel sees it: Python's own table stays as it was."""
+    _signal(number, None)
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
