@@ -25,7 +25,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
@@ -60,6 +60,7 @@ _MAX_HANDOVER = 1 << 20
 _SIGCHLD = int(signal.SIGCHLD)
 _REAP_SECONDS = 0.05
 _ENDING_SECONDS = 0.2
+_DESERTED = Failure("start", errno.ESRCH, "the starter was killed")
 
 
 def reserve(ends: Sequence[int], flags: int, prepared: Preparation) -> NoReturn:
@@ -76,11 +77,14 @@ def reserve(ends: Sequence[int], flags: int, prepared: Preparation) -> NoReturn:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         connection = sockets.bare(ends[0])
         data, fds = starts.receive(connection, _MAX_HANDOVER)
-        connection.close()
-        if data:
-            if data[:1] == starts.UNTIL_WOKEN:
-                _sleep((pidfd, *fds[1:]))
-            code = Shim(marshal.loads(data[1:]), fds, pid, pidfd).serve()
+        if data[:1] == starts.UNTIL_WOKEN:
+            verdict = starts.receive(connection, _MAX_HANDOVER)
+            if verdict[0] == starts.RUNS:
+                _sleep((pidfd, *fds[1:], *verdict[1]))
+            code = Shim(marshal.loads(data[1:]), fds, pid, pidfd).serve(lambda: verdict)
+        elif data:
+            one = Shim(marshal.loads(data[1:]), fds, pid, pidfd)
+            code = one.serve(lambda: starts.receive(connection, _MAX_HANDOVER))
         else:  # the starter is gone, and nobody else knows of init
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -122,10 +126,8 @@ def rehearse(run: str) -> None:
             "facts": {**facts, "log": {"driver": "none"}},
             "slot": 0,
             "fits": True,
-            "failure": None,
             "started": time.time(),
             "owned": True,
-            "answered": True,
             "listening": True,
             "pipes": [fd >= 0 for fd in ours],
             "attach": [False],
@@ -133,7 +135,7 @@ def rehearse(run: str) -> None:
         fds = [os.dup(0), connection.detach()]
         fds += [control.listen(directory).detach(), *ours[1:], end.detach()]
         one = Shim(marshal.loads(marshal.dumps(dict(handover))), fds, child, os.pidfd_open(child))
-        one.serve()
+        one.serve(lambda: (starts.RUNS, []))
         os.close(one.lock)  # else it ends with its process
         client.close()
         stream.close()
@@ -149,7 +151,7 @@ class Shim:
     those of init."""
 
     def __init__(self, handover: Handover, fds: Sequence[int], pid: int, pidfd: int) -> None:
-        self.handover: Handover | None = handover
+        self.fits = handover["fits"]
         self.directory: str = handover["directory"]
         self.facts: dict[str, Any] = handover["facts"]
         self.run_directory: str = self.facts["run_directory"]
@@ -157,10 +159,8 @@ class Shim:
         ends = iter(fds)
         self.born = pid, pidfd
         self.lock = next(ends)
-        connected = handover["owned"] or not handover["answered"]
-        connection = sockets.seqpacket(next(ends)) if connected else None
-        self.starter = None if handover["answered"] else connection
-        self.owner = connection if handover["owned"] else None
+        self.client: socket.socket | None = None
+        self.owner = sockets.seqpacket(next(ends)) if handover["owned"] else None
         self.listener = sockets.seqpacket(next(ends)) if handover["listening"] else None
         self.pipes = [next(ends) if there else -1 for there in handover["pipes"]]
         self.newcomers = [
@@ -201,9 +201,10 @@ class Shim:
 
     # The loop ----------------------------------------------------------------------------------
 
-    def serve(self) -> int:
-        """Run the container to its end."""
-        self.start_main()
+    def serve(self, verdict: Callable[[], tuple[bytes, list[int]]]) -> int:
+        """Run the container to its end. ``verdict`` waits for what the starter says of its start,
+        with the descriptors that come with it."""
+        self._take_over(verdict)
         while True:
             self._prune()
             if self.ended:
@@ -292,38 +293,55 @@ class Shim:
 
     # Starting ----------------------------------------------------------------------------------
 
+    def _take_over(self, verdict: Callable[[], tuple[bytes, list[int]]]) -> None:
+        """The container's first start: with the init of the reserve, which the starter has seen
+        through, or with another one where that is not in the right namespaces."""
+        main = begun(*self.born, self.pipes, self._sink) if self.fits else None
+        if main:
+            self._add_main(main)
+        said, fds = verdict()
+        if main and said == starts.RUNS:
+            for master in fds:
+                main.streams.use_terminal(master)
+            self._running(main)
+            return
+        self.client = sockets.seqpacket(fds[0]) if fds else None
+        told = json.loads(said) if said else to_json(_DESERTED)
+        failure = from_json(Failure, told) if told else None
+        if main is None:
+            self._dismiss(*self.born)
+            if failure is None:
+                self.start_main()
+                return
+            main = Task(None, Streams(self._sink))
+            self._add_main(main)
+        main.failure = failure
+        self._not_started(main)
+
     def start_main(self) -> None:
-        """See to the container's first process; :meth:`_decided` hears how its start went."""
+        """Start the container's first process; :meth:`_decided` hears how that went."""
         try:
             main = self._begin()
         except Failed as failed:
             main = Task(None, Streams(self._sink))
             main.failure = failed.failure
+        self._add_main(main)
+        if main.failure:
+            self._not_started(main)
+
+    def _not_started(self, main: Task) -> None:
+        main.announce()
+        self._exited(main)
+
+    def _add_main(self, main: Task) -> None:
         self.main = main
         self.tasks.append(main)
         for client in self.newcomers:
             main.streams.add(client)
         self.newcomers = []
-        if main.failure:
-            main.announce()
-            self._exited(main)
-        elif main.channel is None:
-            self._running(main)
 
     def _begin(self) -> Task:
-        """The init of the reserve, if the starter could use it, or another one that is in the right
-        namespaces. Raises Failed."""
-        handover, self.handover = self.handover, None
-        if handover is not None:
-            told = handover["failure"]
-            failure = from_json(Failure, told) if told else None
-            if handover["fits"]:
-                main = begun(*self.born, self.pipes, self._sink)
-                main.failure = failure
-                return main
-            self._dismiss(*self.born)
-            if failure:
-                raise Failed(failure)
+        """An init in the namespaces that the container is to have. Raises Failed."""
         bundle = self.bundle
         with step("namespaces", "a container whose namespace is shared does not run"):
             self._enter_shared(bundle.namespaces)
@@ -397,7 +415,7 @@ class Shim:
         self.children.append(child)
 
     def _running(self, main: Task) -> None:
-        self.reply_to_starter({"pid": main.pid})
+        self._answer({"pid": main.pid})
         if self.state.restarting:
             self.save(restarting=False, paused=False)
         if self.state.restarts:  # else whoever asked for the start tells
@@ -405,12 +423,11 @@ class Shim:
         if "health" in self.facts:
             self.probes = probes.begin(self)
 
-    def reply_to_starter(self, reply: Mapping[str, Any]) -> None:
-        """Answer the request that made this shim, once, where the starter has not done so."""
-        if self.starter is None:
-            return
-        control.reply(self.starter, reply, keep=self.owner is not None)
-        self.starter = None
+    def _answer(self, reply: Mapping[str, Any]) -> None:
+        """Answer the client who asked for the start, where the starter has left that to us."""
+        if self.client:
+            control.reply(self.client, reply)
+            self.client = None
 
     # Ending ------------------------------------------------------------------------------------
 
@@ -503,7 +520,7 @@ class Shim:
             self.log.close()
         self._let_names_go()
         if failure:  # told only now, so that who hears it finds a container that does not run
-            self.reply_to_starter({"failure": to_json(failure)})
+            self._answer({"failure": to_json(failure)})
         if self.owner is not None:
             self.owner.close()
             self.owner = None

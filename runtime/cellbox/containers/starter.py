@@ -225,7 +225,7 @@ class Starter:
             self._over(self._starts.pop(fd))
 
     def _over(self, start: Start) -> None:
-        start.hand_over()
+        start.decide()
         self._calm = time.monotonic() + _CALM_SECONDS
         self._deaths = 0
         wanted = preparation(start.bundle)

@@ -46,6 +46,8 @@ _FLAGS = {
 }
 AT_ONCE, UNTIL_WOKEN = b"!", b"z"
 """The first byte of a handover: is there something for the shim to do, or only when it is asked?"""
+RUNS = b"runs"
+"""What a shim is told after it, or a Failure as JSON; null where it is to start by itself."""
 _ALWAYS = syscalls.CLONE_NEWNS
 
 
@@ -261,6 +263,7 @@ class Start:
         self._order, self._birth, self._shim = order, birth, shim
         self._listener: socket.socket | None = None
         self._ours: list[int] = []
+        self._terminal = -1
         self._failure: Failure | None = None
 
     @property
@@ -282,6 +285,7 @@ class Start:
             self._failure = failure
         elif not failure:
             self._birth.tell(b"go")
+        self._hand_over()
         return True
 
     def _begin(self) -> None:
@@ -300,42 +304,50 @@ class Start:
         """The channel is readable; True when the program runs, or will not."""
         message, fds = hear(self.channel)
         if "terminal" in message:
-            self._ours = fds
+            self._terminal = fds[0]
         elif "failure" in message:
             self._failure = from_json(Failure, message["failure"])
         return not message
 
-    def hand_over(self) -> None:
-        """Give all of it to the shim, answer the client, and keep nothing."""
+    def _hand_over(self) -> None:
+        """Give all of it to the shim, while init is on its way."""
         order, birth = self._order, self._birth
-        runs = self.fits and not self._failure
+        owned = bool(order.request.get("owned"))
         message: Handover = {
             "directory": self.directory,
             "facts": self._facts,
             "slot": birth.slot,
             "fits": self.fits,
-            "failure": to_json(self._failure),
             "started": birth.state.started or time.time(),
-            "owned": bool(order.request.get("owned")),
-            "answered": runs,
+            "owned": owned,
             "listening": self._listener is not None,
             "pipes": [fd >= 0 for fd in self._ours],
             "attach": [wish["stdin"] for wish in order.request.get("attach", ())],
         }
-        connected = message["owned"] or not runs
-        idle = runs and not connected and not order.streams and "health" not in self._facts
-        there = [order.connection] if connected else []
+        idle = not owned and not order.streams and "health" not in self._facts
+        there = [order.connection] if owned else []
         there += [self._listener] if self._listener else []
         fds = [birth.lock, *(end.fileno() for end in there)]
         fds += [fd for fd in self._ours if fd >= 0]
-        try:
-            if runs:
-                for stream in order.streams:
-                    with suppress(OSError):
-                        stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
-            fds += [stream.fileno() for stream in order.streams]
-            data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))
+        fds += [stream.fileno() for stream in order.streams]
+        data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))
+        with suppress(OSError):  # it was killed just now, as we find when we tell the rest
             socket.send_fds(self._shim, [data], fds)
+
+    def decide(self) -> None:
+        """Tell the shim and the client how the start went, and keep nothing."""
+        order, birth = self._order, self._birth
+        runs = self.fits and not self._failure
+        if runs:
+            verdict, fds = RUNS, [self._terminal] if self._terminal >= 0 else []
+        else:
+            verdict = json.dumps(to_json(self._failure)).encode()
+            fds = [order.connection.fileno()]
+        for stream in order.streams if runs else ():
+            with suppress(OSError):
+                stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
+        try:
+            socket.send_fds(self._shim, [verdict], fds)
         except OSError as error:  # the shim was killed just now
             birth.end()
             failure = Failure("start", error.errno or errno.EPIPE, "its monitor was killed")
@@ -347,7 +359,7 @@ class Start:
         self._forget()
 
     def _forget(self) -> None:
-        close(self._ours)
+        close([*self._ours, self._terminal])
         for end in (self._listener, self._shim):
             if end:
                 end.close()

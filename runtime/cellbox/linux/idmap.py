@@ -11,9 +11,7 @@ import errno
 import fcntl
 import os
 import pwd
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 RANGE = 65536
 """Ids of one container: all that fit the 16 bits that images use."""
@@ -61,7 +59,8 @@ def subordinate(uid: int, file: str = "/etc/subuid") -> list[tuple[int, int]]:
     except KeyError:
         pass
     try:
-        text = Path(file).read_text(encoding="utf-8", errors="replace")
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            text = lines.read()
     except OSError:
         return []
     fields = [line.strip().split(":") for line in text.splitlines()]
@@ -83,6 +82,8 @@ def rootless_map(own: int, ranges: Sequence[tuple[int, int]]) -> list[Line]:
 
 def helpers() -> tuple[str, str] | None:
     """The paths of newuidmap and newgidmap, None unless both are there."""
+    import shutil  # which brings three ways of compressing along, for every shim to carry
+
     uid, gid = shutil.which("newuidmap"), shutil.which("newgidmap")
     return (uid, gid) if uid and gid else None
 

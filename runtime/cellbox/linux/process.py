@@ -6,7 +6,9 @@ import os
 import select
 import signal
 
-_UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
+from cellbox.linux import syscalls
+
+_SETTABLE = [int(one) for one in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}]
 
 
 def start_time(pid: int) -> int:
@@ -75,9 +77,8 @@ def reset_signals() -> None:
     Python ignores SIGPIPE and SIGXFSZ, and both an ignored signal and the mask outlive exec
     (signal(7)), where programs do not expect them.
     """
-    for number in signal.valid_signals() - _UNBLOCKABLE:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
+    for number in _SETTABLE:
+        syscalls.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -73,7 +72,7 @@ _PIVOT_ROOT, _SECCOMP, _KEYCTL = {
     "riscv64": (41, 277, 219),
     "ppc64le": (203, 358, 271),
     "s390x": (217, 348, 280),
-}.get(platform.machine(), (-1, -1, -1))
+}.get(os.uname().machine, (-1, -1, -1))
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
