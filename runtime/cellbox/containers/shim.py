@@ -501,6 +501,8 @@ class Shim:
         its directory. Repeating it does nothing."""
         if not self.cleaned:
             self.cleaned = True
+            # Those who were told of the end wait for this processor; what follows has time.
+            os.sched_yield()
             cgroups.discard(starts.own_group())
             if self.facts.get("auto_remove"):
                 _remove_quietly(self.directory)
