@@ -113,7 +113,8 @@ def _warm(run: str) -> None:
     os.chdir(SCRATCH)
     shim.rehearse(run)
     os.chdir(run)
-    init.rehearse()
+    for _ in range(10):
+        init.rehearse()
     cgroups.layout()
     for fact in (RunState(1, 1, health="a"), ExitRecord(1, 1.0, 1.0), Failure("a", 1, "b")):
         from_json(type(fact), json.loads(json.dumps(to_json(fact))))
