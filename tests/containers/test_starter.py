@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from cellbox.containers import records, starter, starts
-from cellbox.containers.messages import Namespaces
+from cellbox.containers.messages import Preparation
 from cellbox.errors import StartError
 from cellbox.linux import sockets
 from cellbox.linux.mounts import Mount
@@ -52,7 +52,7 @@ def unborn():
     feed, to_init = sockets.pair()
     channel, from_init = sockets.pair()
     channel.close()
-    return starts.Unborn(theirs, to_init, from_init, Namespaces()), ours, feed
+    return starts.Unborn(theirs, to_init, from_init, Preparation()), ours, feed
 
 
 def test_a_starter_of_one_gives_up_when_its_shim_has_gone():

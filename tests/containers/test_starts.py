@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from cellbox.containers import starts
-from cellbox.containers.messages import Namespaces
+from cellbox.containers.messages import Namespaces, Preparation
 from cellbox.linux import cgroups, sockets, syscalls
 
 ALL = (
@@ -77,7 +77,7 @@ def born():
     """A process that stands in for an init, and the birth that its shim told of; afterwards it is
     reaped."""
     pairs = [sockets.pair() for _ in range(3)]
-    unborn = starts.Unborn(*(pair[0] for pair in pairs), Namespaces(user="host"))
+    unborn = starts.Unborn(*(pair[0] for pair in pairs), Preparation(Namespaces(user="host")))
     child = os.fork()
     if child == 0:
         signal.pause()

@@ -26,7 +26,8 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from cellbox.containers import console, users
@@ -65,16 +66,14 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
     """Be the first process of a container: orders come on ``feed``, ``channel`` leads to the shim.
     Never returns."""
     try:
-        first = feed.recv(65536)
-        if first != b"mapped":
-            _read_order(first)
+        data, spare = sockets.receive(feed, 65536)
+        first = _read_order(data)
         with step("namespaces"):
             _enter_namespaces(prepared.namespaces)
-            scratch = mounts.make_scratch()
-        _build_kernel(prepared, scratch)
+        ground = _prepare(prepared, first["root"], spare)
         rehearse()
-        bundle, program, sources = _await_order(feed)
-        root = _build(bundle, sources, prepared, scratch)
+        bundle, program, rooted, sources = _await_order(feed)
+        root = _build(bundle, sources, prepared, ground, rooted)
         keep = _finish(bundle, root, channel)
         if (word := feed.recv(65536)) != b"go":
             _read_order(word)
@@ -107,8 +106,9 @@ def report(channel: socket.socket, failure: Failure) -> None:
         pass  # the shim is gone
 
 
-def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
-    """What to run, the compiled seccomp filter, and the sources of its mounts."""
+def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, bool, Iterator[int]]:
+    """What to run, the compiled seccomp filter, whether in the root that is there, and the sources
+    of its mounts."""
     data, fds = sockets.receive(feed, 65536)
     order = _read_order(data)
     received = iter(fds)
@@ -119,7 +119,7 @@ def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, Iterator[int]]:
             fd = next(received)
             os.dup2(fd, number)
             os.close(fd)
-    return bundle, program, received
+    return bundle, program, order["rooted"], received
 
 
 def _read_order(data: bytes) -> dict[str, Any]:
@@ -172,12 +172,53 @@ def _raise_loopback() -> None:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
 
 
-def _build_kernel(prepared: Preparation, scratch: int) -> None:
-    """The file systems that the kernel fills, in a stand-in for the root that is not there yet."""
+@dataclass
+class _Ground:
+    """What stands before the order comes: ``scratch``, -1 once it went with the host's files; below
+    ``kernel`` the file systems that the kernel fills, -1 where they are to be made anew; the
+    ``root``, -1 for none. ``sysctls`` is the host's /proc/sys."""
+
+    scratch: int
+    kernel: int
+    root: int
+    sysctls: int
+
+
+def _prepare(prepared: Preparation, told: dict[str, Any] | None, sources: list[int]) -> _Ground:
+    """Make what the next container will want, it is hoped; ``told`` is its root, over a spare
+    directory, and ``sources`` its layers."""
+    with step("namespaces"):
+        scratch = mounts.make_scratch()
+        sysctls = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    kernel = _build_kernel(prepared, scratch, _STAND_IN)
+    ground = _Ground(scratch, kernel, -1, sysctls)
+    if told:
+        # If it can't be, the order will tell of the same mount, and so will the failure.
+        with suppress(OSError):
+            root = mounts.build_root(from_json(mounts.Mount, told), iter(sources), scratch, "spare")
+            ground.kernel = -1
+            _move_kernel(kernel, root, prepared)
+            mounts.pivot(root)
+            os.close(kernel)
+            os.close(scratch)
+            ground = _Ground(-1, root, root, sysctls)
+    return ground
+
+
+def _move_kernel(source: int, root: int, prepared: Preparation) -> None:
+    for mount in prepared.mounts:
+        if mount.target in KERNEL_TOPS:
+            with step("mounts", f"{mount.kind} on {mount.target}"):
+                mounts.move(source, mount.target.lstrip("/"), root, mount.target)
+
+
+def _build_kernel(prepared: Preparation, scratch: int, name: str) -> int:
+    """The file systems that the kernel fills, in a stand-in for the root that is not there yet; a
+    descriptor of it."""
     os.fchdir(scratch)
-    for path in (_STAND_IN, *(_STAND_IN + top for top in KERNEL_TOPS)):
+    for path in (name, *(name + top for top in KERNEL_TOPS)):
         os.mkdir(path)
-    root = os.open(_STAND_IN, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for mount in prepared.mounts:
         with step("mounts", f"{mount.kind} on {mount.target}"):
             mounts.attach(root, _as_mapped(mount), iter(()), scratch)
@@ -189,7 +230,7 @@ def _build_kernel(prepared: Preparation, scratch: int) -> None:
         mounts.make_read_only(root, prepared.read_only)
         mounts.mask(root, prepared.masked, null)
         os.close(null)
-    os.close(root)
+    return root
 
 
 def _as_mapped(mount: mounts.Mount) -> mounts.Mount:
@@ -206,30 +247,54 @@ def _is_group(number: int) -> bool:
     return any(first <= number < first + count for first, _, count in lines)
 
 
-def _build(bundle: Bundle, sources: Iterator[int], prepared: Preparation, scratch: int) -> int:
-    """All mounts of the container, in order, and the pivot; a descriptor of the new root."""
+def _build(
+    bundle: Bundle,
+    sources: Iterator[int],
+    prepared: Preparation,
+    ground: _Ground,
+    rooted: bool,
+) -> int:
+    """All mounts of the container, and the pivot where it has not been; a descriptor of the
+    root."""
     wanted = preparation(bundle)
-    if prepared != wanted:
-        os.fchdir(scratch)
-        os.rename(_STAND_IN, _STAND_IN + ".unused")
-        _build_kernel(wanted, scratch)
     with step("names"):
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
-        _set_names(bundle)
-    with step("rootfs"):
-        root = mounts.build_root(bundle.mounts[0], sources, scratch)
+        _set_names(bundle, ground.sysctls)
+    os.close(ground.sysctls)
+    ready = rooted and ground.root >= 0
+    if ready:
+        root = ground.root
+        for _ in mounts.source_paths(bundle.mounts[0]):
+            os.close(next(sources))
+    else:
+        root = _new_root(bundle, sources, prepared, ground)
     for mount in bundle.mounts[1:]:
-        with step("mounts", f"{mount.kind} on {mount.target}"):
-            if mount not in wanted.mounts:
-                mounts.attach(root, mount, sources, scratch)
-            elif mount.target in KERNEL_TOPS:
-                mounts.move(scratch, _STAND_IN + mount.target, root, mount.target)
+        if mount not in wanted.mounts:
+            with step("mounts", f"{mount.kind} on {mount.target}"):
+                mounts.attach(root, mount, sources, ground.scratch)
     with step("masks"):
         _protect_rest(bundle, wanted, root)
         _seal(bundle, root)
-    os.close(scratch)
-    with step("pivot"):
-        mounts.pivot(root)
+    if not ready:
+        os.close(ground.scratch)
+        with step("pivot"):
+            mounts.pivot(root)
+    return root
+
+
+def _new_root(
+    bundle: Bundle, sources: Iterator[int], prepared: Preparation, ground: _Ground
+) -> int:
+    """The root that was ordered, where there is none or another one: that goes with the scratch."""
+    wanted = preparation(bundle)
+    with step("rootfs"):
+        if ground.scratch < 0:
+            ground.scratch = mounts.make_scratch()
+    if ground.kernel < 0 or prepared != wanted:
+        ground.kernel = _build_kernel(wanted, ground.scratch, f"{_STAND_IN}.anew")
+    with step("rootfs"):
+        root = mounts.build_root(bundle.mounts[0], sources, ground.scratch)
+    _move_kernel(ground.kernel, root, wanted)
     return root
 
 
@@ -244,13 +309,13 @@ def _seal(bundle: Bundle, root: int) -> None:
             os.close(fd)
 
 
-def _set_names(bundle: Bundle) -> None:
+def _set_names(bundle: Bundle, sysctls: int) -> None:
     if bundle.namespaces.uts == "private":
         socket.sethostname(bundle.hostname)
         if bundle.domainname:
             syscalls.setdomainname(bundle.domainname)
     for key, value in bundle.sysctls.items():
-        _write_sysctl(key, value)
+        _write_sysctl(sysctls, key, value)
 
 
 def _protect_rest(bundle: Bundle, done: Preparation, root: int) -> None:
@@ -296,11 +361,10 @@ def _fill_dev(root: int) -> None:
         os.close(dev)
 
 
-def _write_sysctl(key: str, value: str) -> None:
+def _write_sysctl(sysctls: int, key: str, value: str) -> None:
     """Through the host's /proc, which the container has never seen (CVE-2025-52881); the kernel
     looks at the writer's namespaces."""
-    path = "/proc/sys/" + key.replace(".", "/")
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(key.replace(".", "/"), os.O_WRONLY | os.O_CLOEXEC, dir_fd=sysctls)
     try:
         os.write(fd, value.encode())
     finally:

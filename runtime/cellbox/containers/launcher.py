@@ -100,7 +100,7 @@ def main(run_directory: str, source: str, store: str) -> None:
     gc.freeze()
     gc.disable()  # a collector writes to pages that children share
     _sweep_groups()
-    launcher = Launcher()
+    launcher = Launcher(store)
     os.write(1, b'{"ready": true}')
     _detach_output()
     launcher.serve()
@@ -153,10 +153,10 @@ class Launcher:
     """The parent of all: of the starter, of the one who forks workers, and of shims, a further one
     whenever the starter says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: str) -> None:
         self.run = os.getcwd()
         ping = {"pid": os.getpid(), "protocol": PROTOCOL}
-        self.starter = self._fork(START_SOCKET, starter.serve)
+        self.starter = self._fork(START_SOCKET, partial(starter.serve, store))
         self.workshop = self._fork(SOCKET, partial(worker.serve, ping))
         self._prepare(Preparation())
 

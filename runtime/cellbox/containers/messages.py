@@ -176,9 +176,10 @@ def _is_kernel(mount: Mount) -> bool:
 
 class Handover(TypedDict):
     """What a starter tells a shim of its container; with it come descriptors, in this order: what
-    holds the slot, the client's connection if it is ``owned``, the shim's listening socket if it is
-    ``listening``, its ends of the ``pipes`` that are there (standard input, output and error), and
-    the streams to ``attach``, which say whether they take standard input.
+    holds the slot, the mount namespace of init, the client's connection if it is ``owned``, the
+    shim's listening socket if it is ``listening``, its ends of the ``pipes`` that are there
+    (standard input, output and error), and the streams to ``attach``, which say whether they take
+    standard input.
 
     It comes while init is on its way. How that went follows: ``runs``, with the master of a
     terminal if there is one, or a Failure as JSON, null where nothing ``fits``, with the connection

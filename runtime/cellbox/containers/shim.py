@@ -80,7 +80,7 @@ def reserve(ends: Sequence[int], flags: int, prepared: Preparation) -> NoReturn:
         if data[:1] == starts.UNTIL_WOKEN:
             verdict = starts.receive(connection, _MAX_HANDOVER)
             if verdict[0] == starts.RUNS:
-                _sleep((pidfd, *fds[1:], *verdict[1]))
+                _sleep((pidfd, *fds[2:], *verdict[1]))
             code = Shim(marshal.loads(data[1:]), fds, pid, pidfd).serve(lambda: verdict)
         elif data:
             one = Shim(marshal.loads(data[1:]), fds, pid, pidfd)
@@ -132,7 +132,7 @@ def rehearse(run: str) -> None:
             "pipes": [fd >= 0 for fd in ours],
             "attach": [False],
         }
-        fds = [os.dup(0), connection.detach()]
+        fds = [os.dup(0), os.dup(0), connection.detach()]
         fds += [control.listen(directory).detach(), *ours[1:], end.detach()]
         one = Shim(marshal.loads(marshal.dumps(dict(handover))), fds, child, os.pidfd_open(child))
         one.serve(lambda: (starts.RUNS, []))
@@ -159,6 +159,9 @@ class Shim:
         ends = iter(fds)
         self.born = pid, pidfd
         self.lock = next(ends)
+        # While somebody has it open, the end of the first process need not wait until all its
+        # mounts are gone.
+        self.mountns = next(ends)
         self.client: socket.socket | None = None
         self.owner = sockets.seqpacket(next(ends)) if handover["owned"] else None
         self.listener = sockets.seqpacket(next(ends)) if handover["listening"] else None
@@ -460,6 +463,8 @@ class Shim:
         if not main.failure:
             self.event("die", exitCode=str(main.exit_code))
         self.main = None
+        if not self.facts.get("auto_remove"):  # else nobody can have its file system any more
+            self._let_mounts_go()
         if self.facts.get("namespaces", {}).get("pid"):  # else all died with their first process
             self._kill_rest()
         if not main.failure and self._restarts(main.exit_code):
@@ -503,9 +508,14 @@ class Shim:
             self.cleaned = True
             # Those who were told of the end wait for this processor; what follows has time.
             os.sched_yield()
+            self._let_mounts_go()
             cgroups.discard(starts.own_group())
             if self.facts.get("auto_remove"):
                 _remove_quietly(self.directory)
+
+    def _let_mounts_go(self) -> None:
+        starts.close([self.mountns])
+        self.mountns = -1
 
     def end_restart_wait(self) -> None:
         """Somebody stops the container while it waits to be started again."""

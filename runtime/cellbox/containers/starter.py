@@ -32,8 +32,9 @@ from collections import deque
 from contextlib import suppress
 from typing import NoReturn
 
-from cellbox.containers import control, init, records, worker
+from cellbox.containers import control, init, records, spares, worker
 from cellbox.containers.messages import MAX_REQUEST, Preparation, preparation
+from cellbox.containers.spares import Spares, Wanted
 from cellbox.containers.starts import Birth, Order, Start, Unborn, close, shared
 from cellbox.linux import idmap, sockets
 from cellbox.model.codec import to_json
@@ -66,11 +67,11 @@ def serve_one(unborn: Unborn, directory: str, slot: int, restarts: int, stdio: l
             birth.tell(b"go")
 
 
-def serve(launcher: socket.socket, listener: socket.socket) -> NoReturn:
+def serve(store: str, launcher: socket.socket, listener: socket.socket) -> NoReturn:
     """Be the starter of a launcher, which sends one end of a connection for each shim that it
     forks; ``listener`` is where clients come. Ends with the launcher."""
     init.rehearse()
-    starter = Starter(launcher, listener)
+    starter = Starter(launcher, listener, Spares(os.path.join(store, spares.FOLDER)))
     while starter.turn():
         pass
     starter.finish()
@@ -80,7 +81,7 @@ def serve(launcher: socket.socket, listener: socket.socket) -> NoReturn:
 class Starter:
     """See the module: the shims in reserve, the clients, and what is being started."""
 
-    def __init__(self, launcher: socket.socket, listener: socket.socket) -> None:
+    def __init__(self, launcher: socket.socket, listener: socket.socket, pool: Spares) -> None:
         self._launcher = launcher
         self._listener = listener
         self._unborn: dict[int, Unborn] = {}
@@ -89,6 +90,10 @@ class Starter:
         self._orders: deque[Order] = deque()
         self._starts: dict[int, Start] = {}
         self._prepared = self._told = Preparation()
+        self._spares = pool
+        self._spares.sweep()
+        self._root: Wanted | None = None
+        self._last: Wanted | None = None
         self._deaths = 0
         self._calm = 0.0
 
@@ -126,6 +131,7 @@ class Starter:
                 poll.register(fd, select.POLLIN)
             for fd, _ in poll.poll():
                 self._hear_start(fd)
+        self._spares.sweep()
 
     def _see_to_the_reserve(self) -> float | None:
         """See that there is a shim for each who waits, and some in reserve; milliseconds until the
@@ -154,20 +160,21 @@ class Starter:
         for end in theirs:
             end.close()
         connection, feed, channel = ours
-        namespaces = self._prepared.namespaces
-        self._unborn[connection.fileno()] = Unborn(connection, feed, channel, namespaces)
+        self._unborn[connection.fileno()] = Unborn(connection, feed, channel, self._prepared)
 
     def _hear_birth(self, fd: int) -> None:
         """Its init is born, or it has failed."""
         unborn = self._unborn.pop(fd)
-        lock = -1
+        lock, spare = -1, None
         try:
             slot, lock = idmap.take_slot(".")
             message = unborn.connection.recv(64)
-            self._idle[fd] = unborn.connection, Birth.told(message, unborn, slot, lock)
+            spare = self._spares.make(self._root) if self._root else None
+            self._idle[fd] = unborn.connection, Birth.told(message, unborn, slot, lock, spare)
         except (OSError, ValueError):  # it was killed, or could not have its namespaces
             unborn.forget()
             close([lock])
+            self._spares.discard(spare)
             self._deaths += 1
 
     def _hear_end(self, fd: int) -> None:
@@ -176,6 +183,7 @@ class Starter:
         birth.end()
         birth.forget()
         connection.close()
+        self._spares.discard(birth.spare)
         self._deaths += 1
 
     def _accept(self, _fd: int) -> None:
@@ -205,7 +213,8 @@ class Starter:
         close(fds)
 
     def _start(self, order: Order) -> None:
-        fd, (connection, birth) = self._idle.popitem()
+        fd = next(iter(self._idle))  # the oldest, whose init is the most likely to be ready
+        connection, birth = self._idle.pop(fd)
         try:
             start = Start(order, birth, connection)
         except Exception as error:  # no bundle, or a request that makes no sense
@@ -214,6 +223,7 @@ class Starter:
             return
         if not start.begin():
             self._orders.appendleft(order)
+            self._spares.discard(birth.spare)
             self._deaths += 1
         elif start.fits:
             self._starts[start.channel.fileno()] = start
@@ -226,8 +236,14 @@ class Starter:
 
     def _over(self, start: Start) -> None:
         start.decide()
+        if start.exchanged:
+            self._spares.back(start.exchanged)
+        self._spares.discard(start.unwanted)
         self._calm = time.monotonic() + _CALM_SECONDS
         self._deaths = 0
         wanted = preparation(start.bundle)
         if not shared(wanted.namespaces):
             self._prepared = wanted  # the next one may well want the same
+        # Two of the same image in a row: so may be the third.
+        self._root = start.wanted if start.wanted == self._last else None
+        self._last = start.wanted

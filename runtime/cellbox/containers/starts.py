@@ -19,19 +19,22 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cellbox.containers import control, records, worker
+from cellbox.containers import control, records, spares, worker
 from cellbox.containers.messages import (
     Bundle,
     Failure,
     Handover,
     Kind,
     Namespaces,
+    Preparation,
     Process,
     RunState,
     group_name,
     packet,
+    preparation,
 )
 from cellbox.containers.program import Failed, step
+from cellbox.containers.spares import Spare
 from cellbox.linux import cgroups, idmap, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
@@ -116,7 +119,7 @@ class Unborn:
     connection: socket.socket
     feed: socket.socket
     channel: socket.socket
-    namespaces: Namespaces
+    prepared: Preparation
 
     def forget(self) -> None:
         """Let go of it."""
@@ -133,21 +136,26 @@ class Birth:
     pidfd: int
     feed: socket.socket
     channel: socket.socket
-    namespaces: Namespaces
+    prepared: Preparation
     slot: int
     lock: int
     state: RunState
+    spare: Spare | None = None
     userns: int = -1
     root: int = 0
+    mountns: int = -1
 
     @classmethod
-    def told(cls, message: bytes, unborn: Unborn, slot: int, lock: int) -> Birth:
-        """What a shim tells of, ``PID SHIM``, with its ids mapped. Raises OSError."""
+    def told(
+        cls, message: bytes, unborn: Unborn, slot: int, lock: int, spare: Spare | None = None
+    ) -> Birth:
+        """What a shim tells of, ``PID SHIM``, with its ids mapped, and ``spare`` for its root.
+        Raises OSError."""
         pid, shim = map(int, message.split())
         state = RunState(shim, processes.start_time(shim), pid, processes.start_time(pid))
         pidfd = os.pidfd_open(pid)
-        at = (unborn.feed, unborn.channel, unborn.namespaces)
-        birth = cls(pid, pidfd, *at, slot, lock, state)
+        at = (unborn.feed, unborn.channel, unborn.prepared)
+        birth = cls(pid, pidfd, *at, slot, lock, state, spare)
         birth.attempt(birth._map)
         return birth
 
@@ -176,9 +184,10 @@ class Birth:
 
     def _map(self) -> None:
         with step("namespaces"):
-            private = self.namespaces.user == "private"
+            private = self.prepared.namespaces.user == "private"
             self.userns, self.root = _map_ids(private, self.pid, self.slot)
-        self.tell(b"mapped")
+            self.mountns = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._tell_mapped()
         # Moving a process into a group of v1 waits for all processors to pass a quiet state, up to
         # ten milliseconds; here nobody waits for it.
         with step("cgroup"):
@@ -187,8 +196,18 @@ class Birth:
             if group:
                 _join(group, self.pid)
 
-    def order(self, bundle: Bundle, directory: str, stdio: list[int]) -> None:
-        """Send init what it is to build and to run."""
+    def _tell_mapped(self) -> None:
+        """Let init begin: with a root to be mounted already now, if there is a spare for it."""
+        sources: list[int] = []
+        if self.spare:
+            with suppress(OSError):  # it has just gone: then without
+                sources = mounts.open_sources([self.spare.mount], self.userns)
+        root = self.spare.mount if self.spare and sources else None
+        self.tell(json.dumps({"root": to_json(root)}).encode(), sources)
+        close(sources)
+
+    def order(self, bundle: Bundle, directory: str, stdio: list[int], rooted: bool = False) -> None:
+        """Send init what it is to build and to run; ``rooted``: in the root that it has."""
         with ExitStack() as sent:
             file = sent.enter_context(open(os.path.join(directory, records.BUNDLE), "rb"))
             fds = [file.fileno()]
@@ -199,7 +218,11 @@ class Birth:
                 sources = mounts.open_sources(bundle.mounts, self.userns)
             sent.callback(close, sources)
             give_streams(stdio, self.root)
-            order = {"program": bool(bundle.process.seccomp), "stdio": bool(stdio)}
+            order = {
+                "program": bool(bundle.process.seccomp),
+                "stdio": bool(stdio),
+                "rooted": rooted,
+            }
             self.tell(json.dumps(order).encode(), [*fds, *stdio, *sources])
 
     def prepare(self, bundle: Bundle, restarts: int) -> None:
@@ -217,7 +240,7 @@ class Birth:
         """Let go of it."""
         self.feed.close()
         self.channel.close()
-        close([self.userns, self.pidfd, self.lock])
+        close([self.userns, self.mountns, self.pidfd, self.lock])
 
     def end(self) -> None:
         """Its shim is gone: so is it."""
@@ -257,8 +280,10 @@ class Start:
         with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
             facts: dict[str, Any] = json.load(file)
         self.bundle = from_json(Bundle, facts)
-        self.fits = self.bundle.namespaces == birth.namespaces
+        self.fits = self.bundle.namespaces == birth.prepared.namespaces
         """Else the shim starts the container by itself."""
+        self.wanted = spares.wanted(self.bundle.mounts)
+        self._rooted = False
         self._facts = {name: fact for name, fact in facts.items() if name not in _OF_INIT}
         self._order, self._birth, self._shim = order, birth, shim
         self._listener: socket.socket | None = None
@@ -271,6 +296,16 @@ class Start:
         """What init tells of the start."""
         return self._birth.channel
 
+    @property
+    def exchanged(self) -> Spare | None:
+        """The spare whose directory the container has now, for its own that nobody has used."""
+        return self._birth.spare if self._rooted else None
+
+    @property
+    def unwanted(self) -> Spare | None:
+        """The spare that was of no use to it."""
+        return None if self._rooted else self._birth.spare
+
     def begin(self) -> bool:
         """Order init to build the container, do what else comes before it runs, let it go. False
         when the shim turns out to have been killed; then nothing has been done."""
@@ -279,6 +314,9 @@ class Start:
         poll.register(self._shim, select.POLLIN)
         if poll.poll(0):  # it says nothing, so it has hung up
             self._birth.end()
+            if self._rooted and self._birth.spare:
+                self._birth.spare.change_places(self.bundle.mounts[0])
+                self._rooted = False
             self._forget()
             return False
         if not self.fits:
@@ -291,8 +329,11 @@ class Start:
     def _begin(self) -> None:
         if self.fits:
             theirs, self._ours = stdio(self.bundle.process.tty, self.bundle.process.stdin)
+            spare, root = self._birth.spare, self.bundle.mounts[0]
+            if spare and self._birth.prepared == preparation(self.bundle):
+                self._rooted = spare.give(root, self.wanted)
             try:
-                self._birth.order(self.bundle, self.directory, theirs)
+                self._birth.order(self.bundle, self.directory, theirs, self._rooted)
             finally:
                 close(theirs)
         with step("start"):
@@ -327,7 +368,7 @@ class Start:
         idle = not owned and not order.streams and "health" not in self._facts
         there = [order.connection] if owned else []
         there += [self._listener] if self._listener else []
-        fds = [birth.lock, *(end.fileno() for end in there)]
+        fds = [birth.lock, birth.mountns, *(end.fileno() for end in there)]
         fds += [fd for fd in self._ours if fd >= 0]
         fds += [stream.fileno() for stream in order.streams]
         data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))

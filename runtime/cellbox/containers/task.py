@@ -140,7 +140,7 @@ def start(bundle: Bundle, slot: int, restarts: int, sink: Sink) -> Task:
         try:
             for end in (connection, feed, channel):
                 end.close()
-            unborn = starts.Unborn(starters, to_init, from_init, bundle.namespaces)
+            unborn = starts.Unborn(starters, to_init, from_init, preparation(bundle))
             os.chdir(os.pardir)
             starter.serve_one(unborn, bundle.directory, slot, restarts, theirs)
         finally:

@@ -151,20 +151,20 @@ def make_scratch() -> int:
     return fd
 
 
-def build_root(mount: Mount, sources: Iterator[int], scratch: int) -> int:
-    """Mount the root file system of a new container out of sight, in ``scratch``; a descriptor of
-    it.
+def build_root(mount: Mount, sources: Iterator[int], scratch: int, name: str = "root") -> int:
+    """Mount the root file system of a new container out of sight, as ``name`` in ``scratch``; a
+    descriptor of it.
 
     The kernel clones only layers that are mounted in the caller's namespace (clone_private_mount),
     so they are attached in ``scratch`` first.
     """
     os.fchdir(scratch)
-    os.mkdir("root")
+    os.mkdir(name)
     if mount.kind == "bind":
-        sys.move_mount(next(sources), sys.AT_FDCWD, "root")
+        sys.move_mount(next(sources), sys.AT_FDCWD, name)
     else:
-        _mount_overlay(mount, sources, "root")
-    return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _mount_overlay(mount, sources, name)
+    return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _mount_overlay(mount: Mount, sources: Iterator[int], target: str) -> None:

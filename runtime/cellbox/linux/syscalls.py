@@ -66,13 +66,14 @@ _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _OPENAT2_TRIES = 1000
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
 # The calls above have one number on every architecture; these older ones do not.
-_PIVOT_ROOT, _SECCOMP, _KEYCTL = {
-    "x86_64": (155, 317, 250),
-    "aarch64": (41, 277, 219),
-    "riscv64": (41, 277, 219),
-    "ppc64le": (203, 358, 271),
-    "s390x": (217, 348, 280),
-}.get(os.uname().machine, (-1, -1, -1))
+_PIVOT_ROOT, _SECCOMP, _KEYCTL, _RENAMEAT2 = {
+    "x86_64": (155, 317, 250, 316),
+    "aarch64": (41, 277, 219, 276),
+    "riscv64": (41, 277, 219, 276),
+    "ppc64le": (203, 358, 271, 357),
+    "s390x": (217, 348, 280, 347),
+}.get(os.uname().machine, (-1, -1, -1, -1))
+_RENAME_EXCHANGE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -240,6 +241,13 @@ def umount(target: str, flags: int = MNT_DETACH) -> None:
 def pivot_root(new: str, old: str) -> None:
     """pivot_root(2)."""
     _check(_syscall(_PIVOT_ROOT, os.fsencode(new), os.fsencode(old)), "pivot_root", new)
+
+
+def exchange(one: str, other: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: let two names change places, both at once."""
+    names = os.fsencode(one), os.fsencode(other)
+    result = _syscall(_RENAMEAT2, AT_FDCWD, names[0], AT_FDCWD, names[1], _RENAME_EXCHANGE)
+    _check(result, "renameat2", one)
 
 
 def clone3(flags: int, exit_signal: int = 17, cgroup: int = -1) -> tuple[int, int]:
