@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cellbox.containers import records, spares, starter
+from cellbox.containers import records, spares
+from cellbox.errors import StartError
 from cellbox.linux import syscalls
 from cellbox.linux.mounts import Mount
 
@@ -232,6 +234,32 @@ def test_sysctls_are_written_either_way(guess, how):
     assert (box.output(), used) == ((b"42\n", b""), not how)
 
 
+def test_an_image_that_cannot_be_mounted_spoils_it_for_no_other(lone, rootfs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(rootfs, other, symlinks=True)
+    (other / "proc").rmdir()
+    (other / "proc").symlink_to("/tmp")
+    for _ in range(4):
+        with pytest.raises(StartError) as caught:
+            lone.begin("true", root={"lowers": (str(other),)})
+        assert caught.value.errno == errno.ELOOP
+    for _ in range(3):
+        assert lone.result("echo", "x") == (b"x\n", 0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_layer_that_need_not_last_is_mounted_again(guess, first):
+    bundle = guess.store.make("echo", "x", root={"data": "volatile"})
+    if first:
+        bad = replace(bundle, mounts=(*bundle.mounts, Mount("bind", "/d", source="/no/such/place")))
+        records.write(f"{bundle.directory}/{records.BUNDLE}", bad)
+        with pytest.raises(StartError):
+            guess.store.start(bad)
+        records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
+    for _ in range(3):
+        assert guess.store.start(bundle).output() == (b"x\n", b"")
+
+
 def test_a_second_run_of_a_container_finds_what_the_first_wrote(guess):
     box, used = guess.begin("sh", "-c", "cat /mark; echo first > /mark")
     assert box.output()[0] == b"" and used
@@ -244,7 +272,7 @@ def test_the_directory_of_one_in_reserve_goes_with_it(guess, until):
     before = set(os.listdir(folder))
     for pid in guess.store.shims():
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(before - set(os.listdir(folder))) >= starter.RESERVE)
+    until(lambda: before - set(os.listdir(folder)))
     assert guess.begin("true")[0].stream.wait() == 0
 
 

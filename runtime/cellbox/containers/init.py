@@ -193,8 +193,8 @@ def _prepare(prepared: Preparation, told: dict[str, Any] | None, sources: list[i
     kernel = _build_kernel(prepared, scratch, _STAND_IN)
     ground = _Ground(scratch, kernel, -1, sysctls)
     if told:
-        # If it can't be, the order will tell of the same mount, and so will the failure.
-        with suppress(OSError):
+        # If it can't be, and is ordered nevertheless, the same failure is told then.
+        with suppress(OSError, Failed):
             root = mounts.build_root(from_json(mounts.Mount, told), iter(sources), scratch, "spare")
             ground.kernel = -1
             _move_kernel(kernel, root, prepared)

@@ -176,10 +176,10 @@ def _is_kernel(mount: Mount) -> bool:
 
 class Handover(TypedDict):
     """What a starter tells a shim of its container; with it come descriptors, in this order: what
-    holds the slot, the mount namespace of init, the client's connection if it is ``owned``, the
-    shim's listening socket if it is ``listening``, its ends of the ``pipes`` that are there
-    (standard input, output and error), and the streams to ``attach``, which say whether they take
-    standard input.
+    holds the slot, the mount namespace of init if it was there to be opened (``mounted``), the
+    client's connection if it is ``owned``, the shim's listening socket if it is ``listening``, its
+    ends of the ``pipes`` that are there (standard input, output and error), and the streams to
+    ``attach``, which say whether they take standard input.
 
     It comes while init is on its way. How that went follows: ``runs``, with the master of a
     terminal if there is one, or a Failure as JSON, null where nothing ``fits``, with the connection
@@ -188,6 +188,7 @@ class Handover(TypedDict):
     directory: str
     facts: dict[str, Any]  # of the bundle, what a shim is to know
     slot: int
+    mounted: bool
     fits: bool  # what was prepared; else the shim starts the container by itself
     started: float
     owned: bool  # the container ends when the client's connection closes

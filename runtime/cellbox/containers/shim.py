@@ -125,6 +125,7 @@ def rehearse(run: str) -> None:
             "directory": directory,
             "facts": {**facts, "log": {"driver": "none"}},
             "slot": 0,
+            "mounted": True,
             "fits": True,
             "started": time.time(),
             "owned": True,
@@ -161,7 +162,7 @@ class Shim:
         self.lock = next(ends)
         # While somebody has it open, the end of the first process need not wait until all its
         # mounts are gone.
-        self.mountns = next(ends)
+        self.mountns = next(ends) if handover["mounted"] else -1
         self.client: socket.socket | None = None
         self.owner = sockets.seqpacket(next(ends)) if handover["owned"] else None
         self.listener = sockets.seqpacket(next(ends)) if handover["listening"] else None

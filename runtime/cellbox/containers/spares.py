@@ -108,7 +108,7 @@ class Spares:
 
     def sweep(self) -> None:
         """Take away what another one has left."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             trees.remove_tree(self._place)
 
     def make(self, prepared: Wanted) -> Spare | None:

@@ -215,6 +215,8 @@ class Birth:
                 with step("seccomp", bundle.process.seccomp):
                     fds.append(sent.enter_context(open(bundle.process.seccomp, "rb")).fileno())
             with step("rootfs"):
+                if not rooted:
+                    mounts.renew_volatile(bundle.mounts[0])
                 sources = mounts.open_sources(bundle.mounts, self.userns)
             sent.callback(close, sources)
             give_streams(stdio, self.root)
@@ -290,6 +292,7 @@ class Start:
         self._ours: list[int] = []
         self._terminal = -1
         self._failure: Failure | None = None
+        self._lost: OSError | None = None
 
     @property
     def channel(self) -> socket.socket:
@@ -315,7 +318,8 @@ class Start:
         if poll.poll(0):  # it says nothing, so it has hung up
             self._birth.end()
             if self._rooted and self._birth.spare:
-                self._birth.spare.change_places(self.bundle.mounts[0])
+                with suppress(OSError):
+                    self._birth.spare.change_places(self.bundle.mounts[0])
                 self._rooted = False
             self._forget()
             return False
@@ -358,6 +362,7 @@ class Start:
             "directory": self.directory,
             "facts": self._facts,
             "slot": birth.slot,
+            "mounted": birth.mountns >= 0,
             "fits": self.fits,
             "started": birth.state.started or time.time(),
             "owned": owned,
@@ -368,12 +373,15 @@ class Start:
         idle = not owned and not order.streams and "health" not in self._facts
         there = [order.connection] if owned else []
         there += [self._listener] if self._listener else []
-        fds = [birth.lock, birth.mountns, *(end.fileno() for end in there)]
+        fds = [fd for fd in (birth.lock, birth.mountns) if fd >= 0]
+        fds += [end.fileno() for end in there]
         fds += [fd for fd in self._ours if fd >= 0]
         fds += [stream.fileno() for stream in order.streams]
         data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))
-        with suppress(OSError):  # it was killed just now, as we find when we tell the rest
+        try:
             socket.send_fds(self._shim, [data], fds)
+        except OSError as error:  # it was killed just now
+            self._lost = error
 
     def decide(self) -> None:
         """Tell the shim and the client how the start went, and keep nothing."""
@@ -388,6 +396,8 @@ class Start:
             with suppress(OSError):
                 stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
         try:
+            if self._lost:
+                raise self._lost
             socket.send_fds(self._shim, [verdict], fds)
         except OSError as error:  # the shim was killed just now
             birth.end()

@@ -21,6 +21,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cellbox.linux import syscalls as sys
@@ -95,6 +96,17 @@ def open_sources(mounts: Sequence[Mount], userns: int) -> list[int]:
             os.close(fd)
         raise
     return fds
+
+
+def renew_volatile(mount: Mount) -> None:
+    """Let a ``volatile`` overlay be mounted once more: the kernel refuses a working directory that
+    was used for one, as what was not written out may be lost (overlayfs, "Volatile mount")."""
+    if mount.data == "volatile":
+        mark = f"{mount.work}/work/incompat/volatile"
+        with suppress(FileNotFoundError):
+            os.unlink(f"{mark}/dirty")
+        with suppress(FileNotFoundError):
+            os.rmdir(mark)
 
 
 def _open_source(mount: Mount, path: str, userns: int) -> int:
