@@ -5,9 +5,10 @@ The shim clones it, so it begins as a copy of the shim. What follows is a straig
 1. wait until the starter has written the id maps; become root of the new user namespace, and
    undumpable, so that nothing in the container can reach this process's executable, descriptors or
    memory (CVE-2016-9962, CVE-2019-5736);
-2. build /proc, /sys and /dev, hidden and protected as most containers want them;
+2. build /proc, /sys and /dev, hidden and protected as most containers want them; with a spare root,
+   build that too, out of sight, and pivot;
 3. wait for the order: the bundle, standard streams and the sources of the mounts, as descriptors;
-   build the root out of sight, attach the other mounts, pivot;
+   if the root is another one, build that and pivot; attach the other mounts;
 4. open the terminal, if there is one, and hand its master to the shim;
 5. wait until the starter says to go, and become the program (``containers.program``).
 

@@ -6,16 +6,18 @@ process writes to is one of its own, and a start pays 3.5 microseconds for each.
 init and no more; all else is done by a starter, whose pages are long its own. The launcher keeps
 one for all its shims, and clients come to it::
 
-                      shim --pid-> starter --"mapped"--> init     the shim waits in reserve now
+                      shim --pid-> starter --root--------> init     the shim waits in reserve now
     client --directory, streams--> starter --order-----> init     bundle, streams, mounts' sources
                                    starter --"go"------> init     its limits are set, its state told
-    client <--pid----------------- starter <--end of file-- init  it has become the program
                                    starter --handover--> shim     all that a shim has of it
+    client <--pid----------------- starter <--end of file-- init  it has become the program
+                                   starter --"runs"----> shim
 
-Init builds the root meanwhile, and becomes the program when it was told to go. What goes wrong is
-told to init as a failure, which passes it on over its channel; then the shim puts it on record and
-answers the client. A shim that has outlived its launcher, or whose container wants other namespaces
-than were prepared, starts it with a starter of its own (:func:`serve_one`).
+Init mounts what it is hoped the container will want while it waits (``spares``), the rest when the
+order is there, and becomes the program when it was told to go. What goes wrong is told to init as a
+failure, which passes it on over its channel; the shim is told of it instead of ``runs``, puts it on
+record and answers the client. A shim that has outlived its launcher, or whose container wants other
+namespaces than were prepared, starts it with a starter of its own (:func:`serve_one`).
 
 A handover (:class:`~cellbox.containers.messages.Handover`) travels as marshal, which two copies of
 one program may use, and which takes the least memory to read.
