@@ -148,6 +148,7 @@ def test_a_killed_shim_in_reserve_is_replaced(lone, until):
         spare = until(lambda: reserve(lone))
         with suppress(ProcessLookupError):  # it was that of the container before, and ends
             os.kill(spare, signal.SIGKILL)
+        until(lambda spare=spare: not processes.start_time(spare))
         assert lone.result("echo", "x") == (b"x\n", 0)
 
 

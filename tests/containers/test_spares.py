@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cellbox.containers import records, spares
+from cellbox.containers.messages import Preparation
 from cellbox.errors import StartError
 from cellbox.linux import syscalls
 from cellbox.linux.mounts import Mount
@@ -143,6 +144,12 @@ def test_nothing_stays(tmp_path, pool, root):
     pool.sweep()
     pool.sweep()
     assert not (tmp_path / "spare").exists()
+
+
+@pytest.mark.parametrize(("targets", "possible"), [(("/proc", "/sys", "/dev"), True), ((), False)])
+def test_what_a_second_root_may_need_must_be_there(targets, possible):
+    prepared = Preparation(mounts=tuple(Mount("any", target) for target in targets))
+    assert spares.possible(prepared) == possible
 
 
 # --- with real containers ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from cellbox.containers.messages import Preparation
 from cellbox.linux import syscalls, trees
 from cellbox.linux.mounts import Mount
 
@@ -45,6 +46,12 @@ def wanted(mounts: Sequence[Mount]) -> Wanted | None:
     facts = _unused(root)
     nobodys = replace(root, upper=os.path.basename(root.upper), work=os.path.basename(root.work))
     return Wanted(nobodys, facts) if facts else None
+
+
+def possible(prepared: Preparation) -> bool:
+    """Can another root be built after one with these mounts? The kernel gives nobody a new /proc or
+    /sys who does not see one already (mount_too_revealing)."""
+    return {"/proc", "/sys"} <= {mount.target for mount in prepared.mounts}
 
 
 def _unused(root: Mount) -> Facts | None:

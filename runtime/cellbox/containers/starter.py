@@ -171,7 +171,8 @@ class Starter:
         try:
             slot, lock = idmap.take_slot(".")
             message = unborn.connection.recv(64)
-            spare = self._spares.make(self._root) if self._root else None
+            if self._root and spares.possible(unborn.prepared):
+                spare = self._spares.make(self._root)
             self._idle[fd] = unborn.connection, Birth.told(message, unborn, slot, lock, spare)
         except (OSError, ValueError):  # it was killed, or could not have its namespaces
             unborn.forget()
