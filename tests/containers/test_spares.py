@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cellbox.containers import records, spares
+from cellbox.containers import records, spares, starter
 from cellbox.containers.messages import Preparation
 from cellbox.errors import StartError
 from cellbox.linux import syscalls
@@ -277,7 +277,7 @@ def test_a_second_run_of_a_container_finds_what_the_first_wrote(guess):
 def test_the_directory_of_one_in_reserve_goes_with_it(guess, until):
     folder = guess.store.root / spares.FOLDER
     before = set(os.listdir(folder))
-    for pid in guess.store.shims():
+    for pid in until(lambda: len(found := guess.store.shims()) >= starter.RESERVE and found):
         os.kill(pid, signal.SIGKILL)
     until(lambda: before - set(os.listdir(folder)))
     assert guess.begin("true")[0].stream.wait() == 0
