@@ -60,6 +60,17 @@ def test_what_is_rehearsed_leaves_nothing(lone, until):
     assert not (lone.run / "rehearsal").exists()
 
 
+def test_one_that_was_killed_while_it_rehearsed_holds_up_no_other(lone, until):
+    os.kill(lone.launcher_pid(), signal.SIGKILL)
+    until(lambda: not lone.launcher_pid())
+    rehearsal = lone.run / "rehearsal"
+    rehearsal.mkdir()
+    for name in ("shim.sock", "events"):
+        (rehearsal / name).touch()
+    assert lone.result("echo", "x") == (b"x\n", 0)
+    assert not rehearsal.exists()
+
+
 def test_ping(store):
     answer = json.loads(ask(store, b'{"op": "ping"}'))
     assert answer == {"pid": store.launcher_pid(), "protocol": launcher.PROTOCOL}

@@ -154,7 +154,6 @@ class Launcher:
     whenever the starter says so."""
 
     def __init__(self, store: str) -> None:
-        self.run = os.getcwd()
         ping = {"pid": os.getpid(), "protocol": PROTOCOL}
         self.starter = self._fork(START_SOCKET, partial(starter.serve, store))
         self.workshop = self._fork(SOCKET, partial(worker.serve, ping))

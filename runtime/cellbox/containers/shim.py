@@ -79,8 +79,9 @@ def reserve(ends: Sequence[int], flags: int, prepared: Preparation) -> NoReturn:
         data, fds = starts.receive(connection, _MAX_HANDOVER)
         if data[:1] == starts.UNTIL_WOKEN:
             verdict = starts.receive(connection, _MAX_HANDOVER)
+            connection.close()
             if verdict[0] == starts.RUNS:
-                _sleep((pidfd, *fds[2:], *verdict[1]))
+                _sleep((pidfd, *fds[2:], *verdict[1]))  # not the slot and the mount namespace
             code = Shim(marshal.loads(data[1:]), fds, pid, pidfd).serve(lambda: verdict)
         elif data:
             one = Shim(marshal.loads(data[1:]), fds, pid, pidfd)
@@ -118,6 +119,7 @@ def rehearse(run: str) -> None:
             os._exit(0)
         starts.close(theirs)
         directory = os.path.join(run, "rehearsal")
+        _remove_quietly(directory)  # of one that was killed
         os.makedirs(directory)
         facts = {"run_directory": directory, "auto_remove": True, "id": "", "name": ""}
         facts["events"] = os.path.join(directory, "events")
@@ -656,6 +658,8 @@ class Shim:
 def _remove_quietly(path: str) -> None:
     try:
         os.rmdir(path)
+        return
+    except FileNotFoundError:
         return
     except OSError:
         pass
