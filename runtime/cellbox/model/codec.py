@@ -32,15 +32,16 @@ def to_json(value: Any) -> Any:
     if isinstance(value, str | int | float):
         return value.value if isinstance(value, enum.Enum) else value
     if dataclasses.is_dataclass(value):
+        facts = vars(value)
         return {
-            name: to_json(item)
+            name: item if type(item) in _PLAIN else to_json(item)
             for name, default in _defaults(typing.cast(Hashable, type(value)))
-            if (item := getattr(value, name)) != default
+            if (item := facts[name]) != default
         }
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
+        return [item if type(item) in _PLAIN else to_json(item) for item in value]
     raise TypeError(f"{type(value).__name__} does not travel as JSON")
 
 
@@ -66,32 +67,49 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return _dataclass_reader(typing.cast(type, kind))
     if origin is tuple:
         item = _reader(args[0])
-        return lambda value: tuple(item(part) for part in value)
+        return tuple if item is _same else lambda value: tuple(item(part) for part in value)
     if origin in (Mapping, dict):
         item = _reader(args[1])
-        return lambda value: {key: item(part) for key, part in value.items()}
+        return dict if item is _same else lambda value: {k: item(part) for k, part in value.items()}
     if origin in (Union, types.UnionType):
         inner = _reader(next(arg for arg in args if arg is not type(None)))
         return lambda value: None if value is None else inner(value)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind
     if kind in (str, int, float, bool, Any, object):
-        return lambda value: value
+        return _same
     raise TypeError(f"{kind} does not travel as JSON")
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _dataclass_reader(kind: type) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
     readers: dict[str, Callable[[Any], Any]] = {}
+    fields = dataclasses.fields(kind)
+    plain = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
+    others = {one.name: one.default_factory for one in fields if one.name not in plain}
 
     def read(value: Any) -> Any:
-        known = {}
+        known = dict(plain)
         for name, item in value.items():
-            if name not in hints:
-                continue
-            if name not in readers:  # looked up late, so that a type may refer to itself
-                readers[name] = _reader(hints[name])
-            known[name] = readers[name](item)
-        return kind(**known)
+            reader = readers.get(name)
+            if reader is None:
+                if name not in hints:
+                    continue
+                # looked up late, so that a type may refer to itself
+                reader = readers[name] = _reader(hints[name])
+            known[name] = item if reader is _same else reader(item)
+        for name, make in others.items():
+            if name not in known:
+                if make is dataclasses.MISSING:
+                    return kind(**known)  # which says what is missing
+                known[name] = make()
+        # What __init__ would do, which sets the fields of a frozen fact one by one.
+        fact: Any = object.__new__(kind)
+        vars(fact).update(known)
+        return fact
 
     return read
