@@ -45,12 +45,9 @@ def send(channel, message, fds=()):
     socket.send_fds(channel, [json.dumps(message).encode()], fds)
 
 
-def born(task, channel, action=lambda: signal.pause()):
-    pid, pidfd = child(action)
-    send(channel, {"pid": pid}, [pidfd])
-    os.close(pidfd)
-    assert not task.hear()
-    return pid
+def born(task, action=lambda: signal.pause()):
+    task.pid, task.pidfd = child(action)
+    return task.pid
 
 
 def attached(task):
@@ -61,7 +58,7 @@ def attached(task):
 
 def test_it_runs_when_its_channel_closes(made):
     task, channel = made
-    pid = born(task, channel)
+    pid = born(task)
     channel.close()
     assert task.hear()
     assert (task.pid, task.failure, task.channel, task.ended) == (pid, None, None, False)
@@ -73,7 +70,7 @@ def test_it_runs_when_its_channel_closes(made):
 
 def test_a_failure_is_decided_at_the_end_of_the_channel(made):
     task, channel = made
-    born(task, channel)
+    born(task)
     send(channel, {"failure": to_json(FAILURE)})
     assert not task.hear()
     channel.close()
@@ -116,7 +113,7 @@ def test_an_end_with_something_of_ours_unread(made):
 
 def test_the_exit_code(made):
     task, channel = made
-    born(task, channel, lambda: os._exit(5))
+    born(task, lambda: os._exit(5))
     channel.close()
     task.hear()
     task.reap()
@@ -127,8 +124,8 @@ def test_the_exit_code(made):
 
 def test_signals_before_it_runs_wait_for_that(made):
     task, channel = made
-    task.signal(signal.SIGTERM)  # not even its pid is known
-    pid = born(task, channel)
+    pid = born(task)
+    task.signal(signal.SIGTERM)
     task.signal(signal.SIGUSR1)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
     channel.close()
@@ -139,15 +136,15 @@ def test_signals_before_it_runs_wait_for_that(made):
 
 def test_killing_does_not_wait(made):
     task, channel = made
+    born(task)
     task.signal(signal.SIGKILL)
-    born(task, channel)
     task.reap()
     assert task.exit_code == 137
 
 
 def test_signals_to_one_that_is_gone(made):
     task, channel = made
-    born(task, channel, lambda: os._exit(0))
+    born(task, lambda: os._exit(0))
     channel.close()
     task.hear()
     os.waitid(os.P_PIDFD, task.pidfd, os.WEXITED | os.WNOWAIT)
@@ -159,7 +156,7 @@ def test_signals_to_one_that_is_gone(made):
 
 def test_what_is_no_signal(made):
     task, channel = made
-    born(task, channel)
+    born(task)
     channel.close()
     task.hear()
     with pytest.raises(OSError):

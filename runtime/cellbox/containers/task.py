@@ -14,6 +14,8 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 from cellbox.containers import init, starter, starts
@@ -49,6 +51,11 @@ class Task:
         self._held: list[int] = []
         self.on_end: Callable[[Task], None] | None = None
 
+    @cached_property
+    def root(self) -> int:
+        """What the root of its user namespace is here."""
+        return idmap.root_of(self.pid)
+
     @property
     def ended(self) -> bool:
         """Was the process reaped, or did it never come to run?"""
@@ -61,13 +68,8 @@ class Task:
         if "terminal" in message:
             self.streams.use_terminal(fds[0])
             return False
-        if "pid" in message:
-            self.pid, self.pidfd = message["pid"], fds[0]
-            if signal.SIGKILL in self._held:
-                self.signal(signal.SIGKILL)
-            return False
         if "failure" in message:
-            # Decided only at the end of the channel, when the pid is known too.
+            # Decided only at the end of the channel, when the process is done with it.
             self.failure = from_json(Failure, message["failure"])
             return False
         if not self.pid and not self.failure:
@@ -178,85 +180,101 @@ def start_exec(
     sink: Sink,
     join: Callable[[], None],
 ) -> Task:
-    """Start a further process in the container whose first process is ``target``.
-
-    A forked child enters the namespaces; only its own child can be in the pid namespace, and is
-    born as the shim's child (CLONE_PARENT), so that the shim can wait for it. ``join`` is called in
-    the child and puts it into the cgroup.
-    """
+    """Start a further process in the container whose first process is ``target``: a child that is
+    born into its pid namespace, and enters the others. ``join`` is called in the child and puts it
+    into the cgroup. Raises OSError."""
     ours, theirs = sockets.pair()
     child_stdio, our_stdio = starts.stdio(process.tty, process.stdin)
+    private = bundle.namespaces.user == "private"
+    flags = starts.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
+    pid, pidfd = 0, -1
     try:
-        pid = os.fork()
-    except OSError:
-        starts.close([*child_stdio, *our_stdio])
-        raise
-    if pid == 0:
-        ours.close()
-        _use_stdio(child_stdio, our_stdio)
-        _enter(bundle, process, target, theirs, join)
+        # What the shim can do itself is not done in a child that copies every page it writes to.
+        with step("seccomp", process.seccomp):
+            program = init.read_program(process.seccomp)
+        with step("namespaces", "the container's namespaces"):
+            if private:
+                starts.give_streams(child_stdio, target.root)
+            pid, pidfd = _clone_beside(target.pidfd, flags & syscalls.CLONE_NEWPID)
+        if pid == 0:
+            entry = _Entry(target.pidfd, flags & ~syscalls.CLONE_NEWPID, private, join)
+            _be(process, program, entry, theirs, (ours, child_stdio, our_stdio))
+    except Failed as failed:
+        init.report(theirs, failed.failure)
     theirs.close()
     starts.close(child_stdio)
     task = _task(ours, our_stdio, sink)
-    task.helper = pid
+    task.pid, task.pidfd = pid, pidfd
     return task
 
 
-def _enter(
-    bundle: Bundle,
-    process: Process,
-    target: Task,
-    channel: socket.socket,
-    join: Callable[[], None],
-) -> NoReturn:
+def _clone_beside(pidfd: int, other: int) -> tuple[int, int]:
+    """clone3(2) as a fork, whose child is in the pid namespace of the process behind ``pidfd``;
+    ``other`` is CLONE_NEWPID where that is not ours. Nobody there can look into the child. Raises
+    OSError."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    born = -1
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     try:
-        _join(bundle, process, target, channel, join)
+        if other:
+            syscalls.setns(pidfd, other)  # of children only (pid_namespaces(7))
+        born, born_fd = syscalls.clone3(0)
+        return born, born_fd
+    finally:
+        if born:
+            if other:
+                syscalls.setns(own, other)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+        os.close(own)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """How a process gets into a container: the namespaces ``flags`` of the process behind
+    ``pidfd``, ``private`` if one of users is among them, and its cgroup, by ``join``."""
+
+    pidfd: int
+    flags: int
+    private: bool
+    join: Callable[[], None]
+
+
+def _be(
+    process: Process,
+    program: bytes,
+    entry: _Entry,
+    channel: socket.socket,
+    ends: tuple[socket.socket, list[int], list[int]],
+) -> NoReturn:
+    """Become ``process``, with ``program`` as its filter; ``ends`` are the shim's own end of the
+    ``channel``, the standard streams, and the shim's ends of these."""
+    try:
+        ours, theirs, others = ends
+        ours.close()
+        starts.close(others)
+        for number, fd in enumerate(theirs):
+            os.dup2(fd, number)
+        with step("cgroup"):
+            entry.join()
+        with step("namespaces", "the container's namespaces"):
+            syscalls.setns(entry.pidfd, entry.flags)
+            if entry.private:
+                os.setresgid(0, 0, 0)
+                os.setresuid(0, 0, 0)
+                syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+            os.setsid()
+            init.renew_keyring()
+        if process.tty:
+            with step("terminal"):
+                root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                init.give_terminal(root, channel)
+        become(process, program, channel.fileno())
     except Failed as failed:
         init.report(channel, failed.failure)
     except BaseException as error:
         init.report(channel, Failure("exec", getattr(error, "errno", None) or 5, repr(error)))
     finally:  # whatever happens, this must not go on as a copy of the shim
         os._exit(125)
-
-
-def _join(
-    bundle: Bundle,
-    process: Process,
-    target: Task,
-    channel: socket.socket,
-    join: Callable[[], None],
-) -> None:
-    with step("seccomp", process.seccomp):
-        program = init.read_program(process.seccomp)
-    with step("cgroup"):
-        join()
-    with step("namespaces", "the container's namespaces"):
-        if bundle.namespaces.user == "private" and not process.tty:
-            starts.give_streams([0, 1, 2], idmap.root_of(target.pid))
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        own = starts.clone_flags(bundle.namespaces) | syscalls.CLONE_NEWCGROUP
-        syscalls.setns(target.pidfd, own)
-        if bundle.namespaces.user == "private":
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-        pid, pidfd = syscalls.clone3(syscalls.CLONE_PARENT, exit_signal=0)
-    if pid:
-        socket.send_fds(channel, [json.dumps({"pid": pid}).encode()], [pidfd])
-        os._exit(0)
-    with step("namespaces"):
-        os.setsid()
-        init.renew_keyring()
-    if process.tty:
-        with step("terminal"):
-            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            init.give_terminal(root, channel)
-    become(process, program, channel.fileno())
-
-
-def _use_stdio(theirs: list[int], ours: list[int]) -> None:
-    starts.close(ours)
-    for number, fd in enumerate(theirs):
-        os.dup2(fd, number)
 
 
 def _task(channel: socket.socket | None, ours: list[int], sink: Sink) -> Task:
