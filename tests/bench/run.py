@@ -1,13 +1,17 @@
-"""``run --rm busybox true`` from a library process, beside bubblewrap and docker."""
+"""``run --rm busybox true`` from a library process, beside bubblewrap and docker.
+
+Every run begins at rest; ``--busy`` times them one right after the other.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
-from timing import busybox, dockerd, measure, report, run_true, store
+from timing import busybox, dockerd, measure, report, rest, run_true, store
 
 
 def bwrap(tree: Path) -> None:
@@ -21,13 +25,15 @@ def bwrap(tree: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--busy", action="store_true")
+    wanted = parser.parse_args()
+    timed = partial(measure, wanted.rounds, before=(lambda: None) if wanted.busy else rest)
     with store() as engine, dockerd() as docker:
         tree = busybox(engine)
         subjects = {"cellbox run": lambda: run_true(engine)}
         if shutil.which("bwrap"):
             subjects["bwrap --unshare-all"] = lambda: bwrap(tree)
-        report(measure(rounds, subjects), "cellbox run")
+        report(timed(subjects), "cellbox run")
         if docker is not None:
             words = [*docker, "run", "--rm", "--network", "none", "busybox", "/bin/true"]
             tar = subprocess.run(["tar", "-C", str(tree), "-c", "."], capture_output=True).stdout
@@ -35,7 +41,7 @@ def main() -> None:
                            capture_output=True)  # fmt: skip
             subjects = {"cellbox run": subjects["cellbox run"],
                         "docker run": lambda: subprocess.run(words, check=True)}  # fmt: skip
-            report(measure(rounds, subjects), "cellbox run")
+            report(timed(subjects), "cellbox run")
         shutil.rmtree(tree)
 
 

@@ -7,7 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-from timing import busybox, measure, report, run_true, store
+from timing import busybox, measure, report, rest, run_true, store
+
+from cellbox.linux import cgroups
 
 
 def leftovers(root: Path) -> dict[str, int]:
@@ -15,7 +17,7 @@ def leftovers(root: Path) -> dict[str, int]:
     return {
         "container folders": len(list((root / "containers").glob("*"))),
         "mounts": len(Path("/proc/self/mounts").read_text().splitlines()),
-        "cgroups": sum(1 for _ in Path("/sys/fs/cgroup").rglob("*cellbox*/*/tasks")),
+        "cgroups": len(cgroups.leftovers()),
         "processes": len(list(Path("/proc").glob("[0-9]*"))),
     }
 
@@ -28,11 +30,13 @@ def main() -> None:
         shutil.rmtree(busybox(engine))
         root = Path(os.environ["CELLBOX_ROOT"])
         run_true(engine)
+        rest()
         before = leftovers(root)
         times = measure(rounds, {"run": lambda: run_true(engine)})["run"]
         part = max(1, rounds // 10)
         report({"the first tenth": times[:part], "the last tenth": times[-part:]},
                "the first tenth")  # fmt: skip
+        rest()  # the last one of all is being cleaned up after
         after = leftovers(root)
         for name, count in before.items():
             print(f"{name:<20} before {count:5}   after {after[name]:5}")

@@ -59,6 +59,8 @@ _LINKS = {
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CAP_KILL = 1 << 5
 _STAND_IN = "kernel"
+ROOTED = b'{"rooted": true}'
+"""What init says when the spare root is mounted."""
 _SAMPLE = json.dumps(to_json(SAMPLE))
 _DETAIL = 2000
 
@@ -72,9 +74,11 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
         with step("namespaces"):
             _enter_namespaces(prepared.namespaces)
         ground = _prepare(prepared, first["root"], spare)
+        if ground.root >= 0:
+            channel.send(ROOTED)
         rehearse()
-        bundle, program, rooted, sources = _await_order(feed)
-        root = _build(bundle, sources, prepared, ground, rooted)
+        bundle, program, ready, sources = _await_order(feed, ground)
+        root = _build(bundle, sources, prepared, ground, ready)
         keep = _finish(bundle, root, channel)
         if (word := feed.recv(65536)) != b"go":
             _read_order(word)
@@ -107,9 +111,9 @@ def report(channel: socket.socket, failure: Failure) -> None:
         pass  # the shim is gone
 
 
-def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, bool, Iterator[int]]:
+def _await_order(feed: socket.socket, ground: _Ground) -> tuple[Bundle, bytes, bool, Iterator[int]]:
     """What to run, the compiled seccomp filter, whether in the root that is there, and the sources
-    of its mounts."""
+    of the mounts that are to be made."""
     data, fds = sockets.receive(feed, 65536)
     order = _read_order(data)
     received = iter(fds)
@@ -120,7 +124,11 @@ def _await_order(feed: socket.socket) -> tuple[Bundle, bytes, bool, Iterator[int
             fd = next(received)
             os.dup2(fd, number)
             os.close(fd)
-    return bundle, program, order["rooted"], received
+    ready = order["rooted"] and ground.root >= 0
+    if ready and order["layers"]:  # it was not known yet that they would not be needed
+        for _ in mounts.source_paths(bundle.mounts[0]):
+            os.close(next(received))
+    return bundle, program, ready, received
 
 
 def _read_order(data: bytes) -> dict[str, Any]:
@@ -253,7 +261,7 @@ def _build(
     sources: Iterator[int],
     prepared: Preparation,
     ground: _Ground,
-    rooted: bool,
+    ready: bool,
 ) -> int:
     """All mounts of the container, and the pivot where it has not been; a descriptor of the
     root."""
@@ -262,13 +270,7 @@ def _build(
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         _set_names(bundle, ground.sysctls)
     os.close(ground.sysctls)
-    ready = rooted and ground.root >= 0
-    if ready:
-        root = ground.root
-        for _ in mounts.source_paths(bundle.mounts[0]):
-            os.close(next(sources))
-    else:
-        root = _new_root(bundle, sources, prepared, ground)
+    root = ground.root if ready else _new_root(bundle, sources, prepared, ground)
     for mount in bundle.mounts[1:]:
         if mount not in wanted.mounts:
             with step("mounts", f"{mount.kind} on {mount.target}"):

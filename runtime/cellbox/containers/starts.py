@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cellbox.containers import control, records, spares, worker
+from cellbox.containers import control, init, records, spares, worker
 from cellbox.containers.messages import (
     Bundle,
     Failure,
@@ -214,18 +214,28 @@ class Birth:
             if bundle.process.seccomp:
                 with step("seccomp", bundle.process.seccomp):
                     fds.append(sent.enter_context(open(bundle.process.seccomp, "rb")).fileno())
+            layers = not (rooted and self._is_rooted())
             with step("rootfs"):
                 if not rooted:
                     mounts.renew_volatile(bundle.mounts[0])
-                sources = mounts.open_sources(bundle.mounts, self.userns)
+                sources = mounts.open_sources(bundle.mounts[not layers :], self.userns)
             sent.callback(close, sources)
             give_streams(stdio, self.root)
             order = {
                 "program": bool(bundle.process.seccomp),
                 "stdio": bool(stdio),
                 "rooted": rooted,
+                "layers": layers,
             }
             self.tell(json.dumps(order).encode(), [*fds, *stdio, *sources])
+
+    def _is_rooted(self) -> bool:
+        """Has init said by now that the spare root is mounted?"""
+        try:
+            said = self.channel.recv(len(init.ROOTED), socket.MSG_PEEK)
+        except OSError:
+            return False
+        return said == init.ROOTED
 
     def prepare(self, bundle: Bundle, restarts: int) -> None:
         """Do what must be done before the program runs, but not before its root is built."""

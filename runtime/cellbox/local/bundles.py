@@ -43,6 +43,7 @@ class Bundler:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._containers, self._runs = store.root / "containers", store.run / "c"
+        self._last: tuple[str, list[Path]] = ("", [])
 
     def directory(self, id: str) -> Path:
         """Where the container's files are."""
@@ -80,9 +81,15 @@ class Bundler:
     def _rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
         if is_host(image):
             return self._store.host.mounts(self.layer(id))
-        return self._store.snapshotter.mounts(self._lowers(image), self.layer(id))
+        lowers = self._store.layers.paths([layer.diff_id for layer in image.layers])
+        self._last = image.id, lowers
+        return self._store.snapshotter.mounts(lowers, self.layer(id))
 
     def _lowers(self, image: Image) -> list[Path]:
+        """The image's layers, as they were found just now when the bundle was made."""
+        id, lowers = self._last
+        if id == image.id:
+            return lowers
         return self._store.layers.paths([layer.diff_id for layer in image.layers])
 
     def _seccomp(self, spec: RunSpec) -> str:

@@ -81,6 +81,7 @@ class LocalContainers:
         self._owned: dict[str, socket.socket] = {}
         self._pending: dict[str, builtins.list[tuple[socket.socket, bool]]] = {}
         self._settled = False
+        self._made: ContainerRecord | None = None
 
     # Looking -----------------------------------------------------------------------------------
 
@@ -234,6 +235,7 @@ class LocalContainers:
                 self._erase(record)
                 raise
         self._emit(record, "create")
+        self._made = record
         return _created(record)
 
     def _add(self, add: Callable[[], ContainerRecord], name: str) -> ContainerRecord:
@@ -464,20 +466,24 @@ class LocalContainers:
     # Streams -------------------------------------------------------------------------------------
 
     def attach(self, ref: str, *, stdin: bool = False, logs: bool = False) -> Stream:
-        record = self.record(ref)
-        container = self.facts(record)
-        if container.status not in (Status.CREATED, Status.EXITED):
-            self._allow("attach", container)
+        made, self._made = self._made, None
+        if made and made.id == ref:  # by us, just now, so there is nothing to be looked up yet
+            record, waits = made, True
+        else:
+            record = self.record(ref)
+            container = self.facts(record)
+            waits = container.status in (Status.CREATED, Status.EXITED)
+            if not waits:
+                self._allow("attach", container)
         ours, theirs = stream_pair()
-        if container.status in (Status.CREATED, Status.EXITED):
+        if waits:
             self._pending.setdefault(record.id, []).append((theirs, stdin))
         else:
             request = {"op": "attach", "stdin": stdin, "logs": logs}
             with theirs, self._store.told(f"cannot attach to container {record.name}"):
                 self.shim(record.id).ask(request, [theirs.fileno()])
         self._emit(record, "attach")
-        owns = container.status in (Status.CREATED, Status.EXITED)
-        return ContainerStream(ours, self, record, owns)
+        return ContainerStream(ours, self, record, waits)
 
     def exec(self, ref: str, spec: ExecSpec) -> Stream:
         record = self.record(ref)
