@@ -64,6 +64,7 @@ def store(place: Path | None = None) -> Iterator[cellbox.Engine]:
             for container in engine.containers.list(all=True):
                 engine.containers.remove(container.id, force=True)
             engine.close()
+            rest()  # or shims are killed while they tidy up
             _end_launcher(run_directory(Path(root)))
 
 
