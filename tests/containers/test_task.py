@@ -9,6 +9,7 @@ import socket
 
 import pytest
 
+from cellbox.containers import task as tasks
 from cellbox.containers.messages import Failure, Kind, unpack
 from cellbox.containers.streams import Client, Streams
 from cellbox.containers.task import Task
@@ -172,3 +173,36 @@ def test_a_terminal_that_is_handed_over(made):
     assert task.streams.terminal >= 0
     os.close(slave)
     task.streams.close()
+
+
+@pytest.mark.parametrize("way", [tasks._clone_into, tasks._clone_by_helper])
+def test_a_child_that_is_born_in_another_pid_namespace(store, way):
+    """Who may come back goes there; who is root of a user namespace only sends another."""
+    box = store.begin("sleep", "1000")
+    target = os.pidfd_open(box.state.pid)
+    mine = os.readlink("/proc/self/ns/pid_for_children")
+    ours, theirs = os.pipe()
+    pid, pidfd = way(target, syscalls.CLONE_NEWPID)
+    if pid == 0:
+        os.write(theirs, b"%d" % os.getpid())
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert int(os.read(ours, 100)) == 2
+    assert os.readlink("/proc/self/ns/pid_for_children") == mine
+    for fd in (target, pidfd, ours, theirs):
+        os.close(fd)
+    box.stream.close()
+    box.owner.close()
+
+
+@pytest.mark.parametrize("way", [tasks._clone_into, tasks._clone_by_helper])
+def test_nobody_is_born_where_all_have_ended(store, until, way):
+    box = store.begin("sleep", "1000")
+    target = os.pidfd_open(box.state.pid)
+    box.shim.ask({"op": "kill", "signal": 9})
+    until(lambda: not box.run.exists())
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError):
+        way(target, syscalls.CLONE_NEWPID)
+    assert os.listdir("/proc/self/fd") == before
+    os.close(target)

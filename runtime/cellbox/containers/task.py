@@ -212,20 +212,61 @@ def _clone_beside(pidfd: int, other: int) -> tuple[int, int]:
     """clone3(2) as a fork, whose child is in the pid namespace of the process behind ``pidfd``;
     ``other`` is CLONE_NEWPID where that is not ours. Nobody there can look into the child. Raises
     OSError."""
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    born = -1
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    born = -1
     try:
-        if other:
-            syscalls.setns(pidfd, other)  # of children only (pid_namespaces(7))
+        if not other:
+            born, born_fd = syscalls.clone3(0)
+        else:
+            born, born_fd = _clone_into(pidfd, other)
+        return born, born_fd
+    finally:
+        if born:
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+
+
+def _clone_into(pidfd: int, other: int) -> tuple[int, int]:
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(own, other)
+    except PermissionError:  # who is root of a user namespace only could not come back
+        os.close(own)
+        return _clone_by_helper(pidfd, other)
+    born = -1
+    try:
+        syscalls.setns(pidfd, other)  # of children only (pid_namespaces(7))
         born, born_fd = syscalls.clone3(0)
         return born, born_fd
     finally:
         if born:
-            if other:
-                syscalls.setns(own, other)
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+            syscalls.setns(own, other)
         os.close(own)
+
+
+def _clone_by_helper(pidfd: int, other: int) -> tuple[int, int]:
+    """As :func:`_clone_into`, by a child that goes there and whose own child is born as ours."""
+    ours, theirs = sockets.pair()
+    helper = os.fork()
+    if helper == 0:
+        try:
+            syscalls.setns(pidfd, other)
+            born, born_fd = syscalls.clone3(syscalls.CLONE_PARENT, exit_signal=0)
+            if born == 0:
+                ours.close()
+                theirs.close()
+                return 0, -1
+            socket.send_fds(theirs, [b"%d" % born], [born_fd])
+        except OSError as error:
+            theirs.send(b"%d" % -(error.errno or errno.EIO))
+        os._exit(0)
+    theirs.close()
+    data, fds = starts.receive(ours, 64)
+    ours.close()
+    os.waitpid(helper, 0)
+    number = int(data or -errno.ESRCH)
+    if number < 0:
+        raise OSError(-number, os.strerror(-number), "clone3")
+    return number, fds[0]
 
 
 @dataclass(frozen=True)
