@@ -81,7 +81,6 @@ class LocalContainers:
         self._owned: dict[str, socket.socket] = {}
         self._pending: dict[str, builtins.list[tuple[socket.socket, bool]]] = {}
         self._settled = False
-        self._made: ContainerRecord | None = None
 
     # Looking -----------------------------------------------------------------------------------
 
@@ -235,7 +234,6 @@ class LocalContainers:
                 self._erase(record)
                 raise
         self._emit(record, "create")
-        self._made = record
         return _created(record)
 
     def _add(self, add: Callable[[], ContainerRecord], name: str) -> ContainerRecord:
@@ -466,15 +464,11 @@ class LocalContainers:
     # Streams -------------------------------------------------------------------------------------
 
     def attach(self, ref: str, *, stdin: bool = False, logs: bool = False) -> Stream:
-        made, self._made = self._made, None
-        if made and made.id == ref:  # by us, just now, so there is nothing to be looked up yet
-            record, waits = made, True
-        else:
-            record = self.record(ref)
-            container = self.facts(record)
-            waits = container.status in (Status.CREATED, Status.EXITED)
-            if not waits:
-                self._allow("attach", container)
+        record = self.record(ref)
+        container = self.facts(record)
+        waits = container.status in (Status.CREATED, Status.EXITED)
+        if not waits:
+            self._allow("attach", container)
         ours, theirs = stream_pair()
         if waits:
             self._pending.setdefault(record.id, []).append((theirs, stdin))
