@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from cellbox.containers import records
-from cellbox.containers.client import Launcher, ProcessStream, Shim, stream_pair
+from cellbox.containers.client import Launcher, ProcessStream, Shim
 from cellbox.containers.messages import Bundle, Process, RunState, group_shim
 from cellbox.errors import CellboxError, NotSupported
-from cellbox.linux import cgroups
+from cellbox.linux import cgroups, sockets
 from cellbox.linux import process as processes
 from cellbox.linux.mounts import Mount
 from cellbox.model.codec import to_json
@@ -90,7 +90,7 @@ class Container:
 
     def exec(self, *argv: str, tty: bool = False, stdin: bool = False, **how: Any) -> ProcessStream:
         """Start a further process."""
-        ours, theirs = stream_pair()
+        ours, theirs = sockets.pair()
         process = replace(self.bundle.process, argv=argv, tty=tty, stdin=stdin, **how)
         with theirs:
             self.shim.ask({"op": "exec", "process": to_json(process)}, [theirs.fileno()])
@@ -98,7 +98,7 @@ class Container:
 
     def attach(self, *, stdin: bool = False, logs: bool = False) -> ProcessStream:
         """One more who sees the streams."""
-        ours, theirs = stream_pair()
+        ours, theirs = sockets.pair()
         with theirs:
             self.shim.ask({"op": "attach", "stdin": stdin, "logs": logs}, [theirs.fileno()])
         return ProcessStream(ours)
@@ -154,7 +154,7 @@ class Store:
 
     def start(self, bundle: Bundle, *, owned: bool = True, stdin: bool = True) -> Container:
         """Start what was made."""
-        ours, theirs = stream_pair()
+        ours, theirs = sockets.pair()
         stream = ProcessStream(ours)
         try:
             with theirs:

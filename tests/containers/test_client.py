@@ -10,16 +10,17 @@ import threading
 import pytest
 
 from cellbox.containers import client, control
-from cellbox.containers.client import Launcher, ProcessStream, Shim, start_error, stream_pair
+from cellbox.containers.client import Launcher, ProcessStream, Shim, start_error
 from cellbox.containers.messages import MAX_PAYLOAD, Failure, Kind, packet, unpack
 from cellbox.errors import EngineError, NotSupported, StartError
+from cellbox.linux import sockets
 from cellbox.model.codec import to_json
 
 
 @pytest.fixture
 def ends():
     """A stream, and the shim's end of it."""
-    ours, theirs = stream_pair()
+    ours, theirs = sockets.pair()
     stream = ProcessStream(ours)
     yield stream, theirs
     stream.close()
@@ -55,7 +56,7 @@ def test_a_shim_that_ends_without_a_word(ends):
 
 
 def test_the_exit_code_may_be_had_from_elsewhere():
-    ours, theirs = stream_pair()
+    ours, theirs = sockets.pair()
     theirs.close()
     with ProcessStream(ours, lambda: 9) as stream:
         assert stream.wait() == 9

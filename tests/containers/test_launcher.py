@@ -14,10 +14,10 @@ import pytest
 
 from cellbox.containers import launcher, records
 from cellbox.containers import starter as starters
-from cellbox.containers.client import stream_pair
 from cellbox.containers.messages import Namespaces
 from cellbox.errors import StartError
 from cellbox.linux import process as processes
+from cellbox.linux import sockets
 from cellbox.linux.mounts import Mount
 from cellbox.model.container import RestartPolicy
 
@@ -227,7 +227,7 @@ def test_nonsense_does_no_harm(store, data, name):
 
 def test_streams_that_do_not_fit_the_request(store):
     bundle = store.make("true")
-    ours, theirs = stream_pair()
+    ours, theirs = sockets.pair()
     with ours, theirs:
         request = {"directory": bundle.directory, "attach": []}
         answer = ask(store, json.dumps(request).encode(), launcher.START_SOCKET, [theirs.fileno()])

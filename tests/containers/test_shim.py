@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from cellbox.containers import records
-from cellbox.containers.client import ProcessStream, Shim, stream_pair
+from cellbox.containers.client import ProcessStream, Shim
 from cellbox.containers.messages import ExitRecord, Namespaces
 from cellbox.errors import CellboxError, EngineError, StartError
 from cellbox.linux import process as processes
+from cellbox.linux import sockets
 from cellbox.linux.mounts import Mount
 from cellbox.model.container import HealthCheck, RestartPolicy
 
@@ -198,42 +199,6 @@ def test_without_an_owner_it_lives_on(store):
         assert box.shim.wait(20) in (137, None)
 
 
-def begin_alone(store, *argv, **how):
-    """Start what nobody is attached to: its bundle, and the state that it begins with."""
-    bundle = store.make(*argv, **how)
-    assert store.launcher.start(Path(bundle.directory), owned=False, streams=[]) is None
-    return bundle, records.read_state(bundle.run_directory)
-
-
-def test_one_that_nobody_asks_for_anything_takes_little_memory(store):
-    bundle, state = begin_alone(store, "sleep", "1000")
-    lines = Path(f"/proc/{state.shim}/smaps_rollup").read_text().splitlines()
-    kibibytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
-    assert kibibytes < 1200
-    Shim(Path(bundle.run_directory)).ask({"op": "kill", "signal": 9})
-
-
-def test_it_wakes_when_the_program_prints(store, until):
-    bundle, state = begin_alone(store, "sh", "-c", "sleep 0.1; echo out; exit 3")
-    until(lambda: records.read_exit(bundle.directory))
-    record = records.read_exit(bundle.directory)
-    assert (record.exit_code, record.started) == (3, state.started)
-    log = [
-        json.loads(line)
-        for line in Path(bundle.directory, "container.log").read_text().splitlines()
-    ]
-    assert [line["log"] for line in log] == ["out\n"]
-
-
-def test_it_wakes_when_somebody_asks(store, until):
-    bundle, state = begin_alone(store, "sleep", "1000")
-    shim = Shim(Path(bundle.run_directory))
-    threading.Timer(0.1, lambda: shim.ask({"op": "kill", "signal": 9})).start()
-    assert shim.wait(20) == 137
-    until(lambda: records.read_exit(bundle.directory))
-    assert records.read_exit(bundle.directory).started == state.started
-
-
 def test_auto_remove_leaves_nothing(store, until):
     box = store.begin("sh", "-c", "mkdir -p /a/b/c; echo x > /a/b/c/d", auto_remove=True)
     assert box.stream.wait() == 0
@@ -276,7 +241,7 @@ def test_a_failure_is_data(store, argv, process, code, stage, until):
 
 
 def test_a_stream_hears_of_the_failure_too(store):
-    ours, theirs = stream_pair()
+    ours, theirs = sockets.pair()
     bundle = store.make("nope")
     with theirs, pytest.raises(StartError):
         store.launcher.start(Path(bundle.directory), owned=True, streams=[(theirs, False)])
@@ -603,7 +568,7 @@ def test_descriptors_that_were_not_asked_for_are_closed(store, until, settled):
 )
 def test_garbage_on_a_stream_does_no_harm(store, packet):
     box = store.begin("sleep", "1000")
-    ours, theirs = stream_pair()
+    ours, theirs = sockets.pair()
     with ours, theirs:
         box.shim.ask({"op": "attach", "stdin": True}, [theirs.fileno()])
         ours.send(packet)

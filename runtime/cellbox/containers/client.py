@@ -229,11 +229,6 @@ def start_error(failure: Failure) -> StartError:
     return StartError(failure.stage, failure.errno, failure.detail, failure.exit_code)
 
 
-def stream_pair() -> tuple[socket.socket, socket.socket]:
-    """(our end, the shim's end) of a stream."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-
-
 class ProcessStream:
     """A :class:`~cellbox.engine.Stream` over one end of a stream's socket pair.
 

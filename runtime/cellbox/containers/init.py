@@ -270,7 +270,10 @@ def _build(
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         _set_names(bundle, ground.sysctls)
     os.close(ground.sysctls)
-    root = ground.root if ready else _new_root(bundle, sources, prepared, ground)
+    if ready:
+        root = ground.root
+    else:
+        root = _new_root(bundle.mounts[0], sources, ground, wanted, prepared == wanted)
     for mount in bundle.mounts[1:]:
         if mount not in wanted.mounts:
             with step("mounts", f"{mount.kind} on {mount.target}"):
@@ -286,17 +289,21 @@ def _build(
 
 
 def _new_root(
-    bundle: Bundle, sources: Iterator[int], prepared: Preparation, ground: _Ground
+    mount: mounts.Mount,
+    sources: Iterator[int],
+    ground: _Ground,
+    wanted: Preparation,
+    prepared: bool,
 ) -> int:
-    """The root that was ordered, where there is none or another one: that goes with the scratch."""
-    wanted = preparation(bundle)
+    """The root that was ordered, where there is none or another one: that goes with the scratch.
+    ``prepared``: are the kernel's file systems those that are wanted?"""
     with step("rootfs"):
         if ground.scratch < 0:
             ground.scratch = mounts.make_scratch()
-    if ground.kernel < 0 or prepared != wanted:
+    if ground.kernel < 0 or not prepared:
         ground.kernel = _build_kernel(wanted, ground.scratch, f"{_STAND_IN}.anew")
     with step("rootfs"):
-        root = mounts.build_root(bundle.mounts[0], sources, ground.scratch)
+        root = mounts.build_root(mount, sources, ground.scratch)
     _move_kernel(ground.kernel, root, wanted)
     return root
 

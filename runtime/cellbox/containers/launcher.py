@@ -29,7 +29,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
-from cellbox.containers import init, shim, starter, starts, worker
+from cellbox.containers import init, reserve, starter, starts, worker
 from cellbox.containers.messages import (
     MAX_REQUEST,
     ExitRecord,
@@ -111,7 +111,7 @@ def main(run_directory: str, source: str, store: str) -> None:
 def _warm(run: str) -> None:
     """Use everything before the first fork, so that every child finds it worked out."""
     os.chdir(SCRATCH)
-    shim.rehearse(run)
+    reserve.rehearse(run)
     os.chdir(run)
     for _ in range(10):
         init.rehearse()
@@ -207,6 +207,6 @@ class Launcher:
         if said and os.fork() == 0:
             os.close(self.starter.detach())
             os.close(self.workshop.detach())
-            shim.reserve(ends, self.flags, self.prepared)
+            reserve.be(ends, self.flags, self.prepared)
         starts.close(ends)
         return bool(said)

@@ -35,7 +35,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from cellbox.containers import control, init, records, spares, worker
-from cellbox.containers.messages import MAX_REQUEST, Preparation, preparation
+from cellbox.containers.messages import MAX_REQUEST, Preparation
 from cellbox.containers.spares import Spares, Wanted
 from cellbox.containers.starts import Birth, Order, Start, Unborn, close, shared
 from cellbox.linux import idmap, sockets
@@ -244,9 +244,8 @@ class Starter:
         self._spares.discard(start.unwanted)
         self._calm = time.monotonic() + _CALM_SECONDS
         self._deaths = 0
-        wanted = preparation(start.bundle)
-        if not shared(wanted.namespaces):
-            self._prepared = wanted  # the next one may well want the same
+        if not shared(start.preparation.namespaces):
+            self._prepared = start.preparation  # the next one may well want the same
         # Two of the same image in a row: so may be the third.
         self._root = start.wanted if start.wanted == self._last else None
         self._last = start.wanted

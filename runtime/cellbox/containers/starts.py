@@ -292,6 +292,7 @@ class Start:
         with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
             facts: dict[str, Any] = json.load(file)
         self.bundle = from_json(Bundle, facts)
+        self.preparation = preparation(self.bundle)
         self.fits = self.bundle.namespaces == birth.prepared.namespaces
         """Else the shim starts the container by itself."""
         self.wanted = spares.wanted(self.bundle.mounts)
@@ -344,7 +345,7 @@ class Start:
         if self.fits:
             theirs, self._ours = stdio(self.bundle.process.tty, self.bundle.process.stdin)
             spare, root = self._birth.spare, self.bundle.mounts[0]
-            if spare and self._birth.prepared == preparation(self.bundle):
+            if spare and self._birth.prepared == self.preparation:
                 self._rooted = spare.give(root, self.wanted)
             try:
                 self._birth.order(self.bundle, self.directory, theirs, self._rooted)
@@ -388,10 +389,15 @@ class Start:
         fds += [fd for fd in self._ours if fd >= 0]
         fds += [stream.fileno() for stream in order.streams]
         data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))
-        try:
-            socket.send_fds(self._shim, [data], fds)
-        except OSError as error:  # it was killed just now
-            self._lost = error
+        self._tell_shim(data, fds)
+
+    def _tell_shim(self, data: bytes, fds: Sequence[int]) -> None:
+        """Send it this, unless it has turned out to have been killed just now."""
+        if self._lost is None:
+            try:
+                socket.send_fds(self._shim, [data], fds)
+            except OSError as error:
+                self._lost = error
 
     def decide(self) -> None:
         """Tell the shim and the client how the start went, and keep nothing."""
@@ -405,17 +411,13 @@ class Start:
         for stream in order.streams if runs else ():
             with suppress(OSError):
                 stream.send(packet(Kind.STARTED, str(birth.pid).encode()))
-        try:
-            if self._lost:
-                raise self._lost
-            socket.send_fds(self._shim, [verdict], fds)
-        except OSError as error:  # the shim was killed just now
+        self._tell_shim(verdict, fds)
+        if self._lost:
             birth.end()
-            failure = Failure("start", error.errno or errno.EPIPE, "its monitor was killed")
+            failure = Failure("start", self._lost.errno or errno.EPIPE, "its monitor was killed")
             control.reply(order.connection, {"failure": to_json(failure)}, keep=True)
-        else:
-            if runs:
-                control.reply(order.connection, {"pid": birth.pid}, keep=True)
+        elif runs:
+            control.reply(order.connection, {"pid": birth.pid}, keep=True)
         order.forget()
         self._forget()
 

@@ -23,7 +23,7 @@ from cellbox import faults
 from cellbox.containers import logs as log_drivers
 from cellbox.containers import records
 from cellbox.containers import spec as specs
-from cellbox.containers.client import ProcessStream, Shim, stream_pair
+from cellbox.containers.client import ProcessStream, Shim
 from cellbox.containers.messages import ExitRecord, RunState, group_name
 from cellbox.engine import Filters, Stream
 from cellbox.errors import (
@@ -34,7 +34,7 @@ from cellbox.errors import (
     Unavailable,
     WrongState,
 )
-from cellbox.linux import cgroups
+from cellbox.linux import cgroups, sockets
 from cellbox.linux import process as processes
 from cellbox.local import container_filters
 from cellbox.local.bundles import Bundler, named
@@ -469,7 +469,7 @@ class LocalContainers:
         waits = container.status in (Status.CREATED, Status.EXITED)
         if not waits:
             self._allow("attach", container)
-        ours, theirs = stream_pair()
+        ours, theirs = sockets.pair()
         if waits:
             self._pending.setdefault(record.id, []).append((theirs, stdin))
         else:
@@ -486,7 +486,7 @@ class LocalContainers:
         if bundle is None:
             raise WrongState(f"Container {record.name} is not running")
         process = specs.process(spec, bundle)
-        ours, theirs = stream_pair()
+        ours, theirs = sockets.pair()
         with theirs, self._store.told(f"cannot run in container {record.name}"):
             self.shim(record.id).ask({"op": "exec", "process": to_json(process)}, [theirs.fileno()])
         self._emit(record, f"exec_start: {' '.join(spec.command)}")
