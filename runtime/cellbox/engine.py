@@ -80,6 +80,7 @@ class Stream(Protocol):
     def wait(self, timeout: float | None = None) -> int:
         """Block until the process is gone; its exit code (128 + n for signal n).
 
+        Where that was the first one of a container that removes itself, its name is free by then.
         Raises TimeoutError, and StartError where the process could not be started.
         """
         ...

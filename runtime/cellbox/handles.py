@@ -358,11 +358,8 @@ def _attached(handle: ContainerHandle, talk: Talk) -> int | None:
     except BaseException:
         _end(handle)
         raise
-    if code is not None:
-        if spec.auto_remove:
-            _discard(handle)
-        else:
-            handle._if_there()
+    if code is not None and not spec.auto_remove:
+        handle._if_there()
     return code
 
 

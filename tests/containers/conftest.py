@@ -48,19 +48,17 @@ def until() -> Callable[..., Any]:
 
 @dataclass
 class Container:
-    """A container that was started: its stream, and the socket that owns it (or None)."""
+    """A container that was started: its run directory, its stream, and the socket that owns it (or
+    None)."""
 
     bundle: Bundle
+    run: Path
     stream: ProcessStream
     owner: socket.socket | None
 
     @property
     def directory(self) -> Path:
         return Path(self.bundle.directory)
-
-    @property
-    def run(self) -> Path:
-        return Path(self.bundle.run_directory)
 
     @property
     def shim(self) -> Shim:
@@ -138,7 +136,6 @@ class Store:
             id=identity,
             name=f"box{self._count}",
             directory=str(directory),
-            run_directory=str(self.run / "c" / identity),
             process=Process(
                 argv=argv, env=("PATH=/bin",), capabilities=("CHOWN", "KILL"), **(process or {})
             ),
@@ -152,6 +149,10 @@ class Store:
         records.write(str(directory / records.BUNDLE), bundle)
         return bundle
 
+    def run_directory(self, bundle: Bundle) -> Path:
+        """Where the shim of a container listens."""
+        return Path(records.run_directory(str(self.run), bundle.id))
+
     def start(self, bundle: Bundle, *, owned: bool = True, stdin: bool = True) -> Container:
         """Start what was made."""
         ours, theirs = sockets.pair()
@@ -164,7 +165,7 @@ class Store:
         except BaseException:
             stream.close()
             raise
-        container = Container(bundle, stream, owner)
+        container = Container(bundle, self.run_directory(bundle), stream, owner)
         self._containers.append(container)
         return container
 

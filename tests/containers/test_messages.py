@@ -51,7 +51,7 @@ mounts = st.lists(
 ).map(tuple)
 bundles = st.builds(
     Bundle,
-    *(text, text, text, text, processes, mounts),
+    *(text, text, text, processes, mounts),
     sysctls=facts,
     namespaces=st.builds(Namespaces, text, text, text, text, text),
     id_map=st.lists(st.builds(IdMap, numbers, numbers, numbers), max_size=2).map(tuple),

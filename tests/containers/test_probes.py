@@ -18,7 +18,8 @@ class Shim:
     """Keeps what it was asked for; time is what the test makes of it."""
 
     def __init__(self, directory, check):
-        self.bundle = replace(SAMPLE, run_directory=str(directory), health=check)
+        self.bundle = replace(SAMPLE, health=check)
+        self.run_directory = str(directory)
         self.main = object()
         self.state = SimpleNamespace(paused=False)
         self.deadlines = {}
@@ -60,7 +61,7 @@ def shim(tmp_path):
 
 
 def told(shim):
-    with open(f"{shim.bundle.run_directory}/{records.HEALTH}") as file:
+    with open(f"{shim.run_directory}/{records.HEALTH}") as file:
         return json.load(file)
 
 

@@ -14,7 +14,7 @@ def begin_alone(store, *argv, **how):
     """Start what nobody is attached to: its bundle, and the state that it begins with."""
     bundle = store.make(*argv, **how)
     assert store.launcher.start(Path(bundle.directory), owned=False, streams=[]) is None
-    return bundle, records.read_state(bundle.run_directory)
+    return bundle, records.read_state(str(store.run_directory(bundle)))
 
 
 def test_one_that_nobody_asks_for_anything_takes_little_memory(store):
@@ -22,7 +22,7 @@ def test_one_that_nobody_asks_for_anything_takes_little_memory(store):
     lines = Path(f"/proc/{state.shim}/smaps_rollup").read_text().splitlines()
     kibibytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
     assert kibibytes < 1200
-    Shim(Path(bundle.run_directory)).ask({"op": "kill", "signal": 9})
+    Shim(store.run_directory(bundle)).ask({"op": "kill", "signal": 9})
 
 
 def test_it_wakes_when_the_program_prints(store, until):
@@ -39,7 +39,7 @@ def test_it_wakes_when_the_program_prints(store, until):
 
 def test_it_wakes_when_somebody_asks(store, until):
     bundle, state = begin_alone(store, "sleep", "1000")
-    shim = Shim(Path(bundle.run_directory))
+    shim = Shim(store.run_directory(bundle))
     threading.Timer(0.1, lambda: shim.ask({"op": "kill", "signal": 9})).start()
     assert shim.wait(20) == 137
     until(lambda: records.read_exit(bundle.directory))

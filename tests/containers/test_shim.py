@@ -182,11 +182,12 @@ def test_when_the_owner_hangs_up_the_container_goes(store, until):
 def test_an_owner_that_dies_before_it_reads_the_answer(store, until):
     """Its socket then tells ECONNRESET, not an end of file."""
     bundle = store.make("sleep", "1000")
+    run = store.run_directory(bundle)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(str(store.run / "start.sock"))
         connection.send(json.dumps({"directory": bundle.directory, "owned": True}).encode())
-        until(lambda: records.read_state(bundle.run_directory))
-    until(lambda: not os.path.exists(bundle.run_directory))
+        until(lambda: records.read_state(str(run)))
+    until(lambda: not run.exists())
     assert records.read_exit(bundle.directory).exit_code == 137
 
 
@@ -235,7 +236,7 @@ def test_a_failure_is_data(store, argv, process, code, stage, until):
     with pytest.raises(StartError) as caught:
         store.start(bundle)
     assert (caught.value.stage, caught.value.exit_code) == (stage, code)
-    until(lambda: not os.path.exists(bundle.run_directory))
+    until(lambda: not store.run_directory(bundle).exists())
     record = records.read_exit(bundle.directory)
     assert record.exit_code == code and record.error
 

@@ -48,7 +48,6 @@ def make(config: ImageConfig = SH, **options: Any) -> Bundle:
         id=ID,
         name="box",
         directory="/store/box",
-        run_directory="/run/box",
         **{"rootfs": (ROOT,), "id_map": RANGE, "seccomp": "/filter", **place},
     )
 

@@ -109,6 +109,16 @@ def test_a_lost_bundle_is_made_again(engine, web):
     assert bundle.read_bytes() == before
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"id": 3', b"[]", b"{}"])
+def test_a_damaged_bundle_is_no_reason_not_to_start(engine, web, damage):
+    bundle = engine._containers.directory(web.id) / "bundle.json"
+    before = bundle.read_bytes()
+    bundle.write_bytes(damage)
+    engine.containers.start("web")
+    assert engine.containers.get("web").status is Status.RUNNING
+    assert bundle.read_bytes() == before
+
+
 def test_the_pid_of_another_process_is_not_believed(engine, web):
     """As after a reboot whose pids come round again: the start time tells them apart."""
     run = engine._containers.run_directory(web.id)

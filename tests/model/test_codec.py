@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cellbox.containers.messages import Bundle, IdMap, Process, RunState
 from cellbox.linux.mounts import Mount
-from cellbox.model.codec import from_json, to_json
+from cellbox.model.codec import dumps, from_json, loads, to_json
 from cellbox.model.container import (
     Container,
     Health,
@@ -93,7 +93,6 @@ FACTS = [
         "c" * 64,
         "web",
         "/d",
-        "/r",
         Process(("sh",), rlimits=(Ulimit("core", 0, 0),), oom_score_adj=0),
         (Mount("overlay", "/", lowers=("/l",), idmap=True),),
         id_map=(IdMap(0, 5, 65536),),
@@ -108,6 +107,8 @@ FACTS = [
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
 def test_a_fact_comes_back_as_it_was(fact):
     assert from_json(type(fact), json.loads(json.dumps(to_json(fact)))) == fact
+    assert loads(type(fact), dumps(fact)) == fact
+    assert " " not in dumps([1, {"a": None}])
 
 
 def test_what_equals_its_default_is_left_out():

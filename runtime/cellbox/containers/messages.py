@@ -109,15 +109,13 @@ class Bundle:
 
     ``mounts`` are in the order in which they are made, the first one is the root. ``masked`` and
     ``read_only`` are paths inside. ``directory`` is the container's own on disk (``bundle.json``,
-    ``exit.json``, ``container.log``), ``run_directory`` the one that a reboot empties
-    (``shim.sock``, ``state.json``). ``events`` is the path of the engine's event log,
+    ``exit.json``, ``container.log``). ``events`` is the path of the engine's event log,
     ``attributes`` what its events say of the container.
     """
 
     id: str
     name: str
     directory: str
-    run_directory: str
     process: Process
     mounts: tuple[Mount, ...]
     hostname: str = ""
@@ -186,6 +184,7 @@ class Handover(TypedDict):
     of the client, who waits for an answer."""
 
     directory: str
+    run_directory: str
     facts: dict[str, Any]  # of the bundle, what a shim is to know
     slot: int
     mounted: bool
@@ -258,7 +257,6 @@ SAMPLE = Bundle(
     id="sample",
     name="sample",
     directory="/",
-    run_directory="/",
     process=Process(
         argv=("true",),
         env=("PATH=/bin",),

@@ -93,7 +93,7 @@ class Probes:
         monitor = self.monitor
         facts = Health(monitor.status, monitor.failing_streak, tuple(monitor.log))
         try:
-            records.write(os.path.join(self._shim.bundle.run_directory, records.HEALTH), facts)
+            records.write(os.path.join(self._shim.run_directory, records.HEALTH), facts)
         except OSError:  # a full disk must not stop the container
             pass
 

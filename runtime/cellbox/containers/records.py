@@ -1,25 +1,29 @@
 """The small files by which a container's shim tells what it does, to whoever looks.
 
-``bundle.json`` what to run, written by the engine; ``state.json`` the run that is going on;
-``exit.json`` how the last one ended. Each appears whole by rename(2), so a reader never sees half
-of one, and none needs the shim or the engine to be alive.
+``bundle.json`` what to run, written by the engine; ``state.json`` the run that is going on, in the
+container's run directory; ``exit.json`` how the last one ended. Each appears whole by rename(2), so
+a reader never sees half of one, and none needs the shim or the engine to be alive.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from typing import TypeVar
 
 from cellbox.containers.messages import Bundle, ExitRecord, RunState
 from cellbox.linux import process as processes
-from cellbox.model.codec import from_json, to_json
+from cellbox.model.codec import dumps, loads
 
 T = TypeVar("T")
 
 BUNDLE, STATE, EXIT, HEALTH = "bundle.json", "state.json", "exit.json", "health.json"
 SOCKET = "shim.sock"
+
+
+def run_directory(run: str, id: str) -> str:
+    """The directory of container ``id`` that a reboot empties, below the store's ``run``."""
+    return f"{run}/c/{id[:12]}"
 
 
 def write(path: str, fact: object, *, durable: bool = False) -> None:
@@ -29,7 +33,7 @@ def write(path: str, fact: object, *, durable: bool = False) -> None:
     """
     temporary = f"{path}.{os.urandom(6).hex()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    data = json.dumps(to_json(fact), separators=(",", ":")).encode()
+    data = dumps(fact).encode()
     try:
         write_whole(fd, data, path)
         if durable:
@@ -53,7 +57,7 @@ def read(kind: type[T], path: str) -> T | None:
     damaged it."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return from_json(kind, json.loads(file.readall()))
+            return loads(kind, file.readall())
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
 

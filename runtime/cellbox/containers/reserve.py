@@ -86,10 +86,11 @@ def rehearse(run: str) -> None:
         with suppress(FileNotFoundError):
             trees.remove_tree(directory)  # of one that was killed
         os.makedirs(directory)
-        facts = {"run_directory": directory, "auto_remove": True, "id": "", "name": ""}
+        facts = {"auto_remove": True, "id": "", "name": ""}
         facts["events"] = os.path.join(directory, "events")
         handover: Handover = {
             "directory": directory,
+            "run_directory": directory,
             "facts": {**facts, "log": {"driver": "none"}},
             "slot": 0,
             "mounted": True,

@@ -70,8 +70,8 @@ class Shim:
     def __init__(self, handover: Handover, fds: Sequence[int], pid: int, pidfd: int) -> None:
         self.fits = handover["fits"]
         self.directory: str = handover["directory"]
+        self.run_directory = handover["run_directory"]
         self.facts: dict[str, Any] = handover["facts"]
-        self.run_directory: str = self.facts["run_directory"]
         self.slot: int = handover["slot"]
         ends = iter(fds)
         self.born = pid, pidfd

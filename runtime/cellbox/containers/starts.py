@@ -35,6 +35,7 @@ from cellbox.containers.messages import (
 )
 from cellbox.containers.program import Failed, step
 from cellbox.containers.spares import Spare
+from cellbox.errors import IntegrityError
 from cellbox.linux import cgroups, idmap, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
@@ -246,7 +247,8 @@ class Birth:
         # By which the next engine knows what to tidy up, should the shim be killed.
         self.state = replace(self.state, started=time.time(), restarts=restarts)
         with step("start"):
-            records.write(os.path.join(bundle.run_directory, records.STATE), self.state)
+            run_directory = records.run_directory(os.getcwd(), bundle.id)
+            records.write(f"{run_directory}/{records.STATE}", self.state)
 
     def forget(self) -> None:
         """Let go of it."""
@@ -284,14 +286,13 @@ class Order:
 class Start:
     """A container that is being started with an init and a shim of the reserve.
 
-    Raises what reading the bundle raises.
+    Raises OSError, and IntegrityError where the bundle cannot be read.
     """
 
     def __init__(self, order: Order, birth: Birth, shim: socket.socket) -> None:
         self.directory: str = order.request["directory"]
-        with open(os.path.join(self.directory, records.BUNDLE), "rb") as file:
-            facts: dict[str, Any] = json.load(file)
-        self.bundle = from_json(Bundle, facts)
+        facts, self.bundle = _read(self.directory)
+        self.run_directory = records.run_directory(os.getcwd(), self.bundle.id)
         self.preparation = preparation(self.bundle)
         self.fits = self.bundle.namespaces == birth.prepared.namespaces
         """Else the shim starts the container by itself."""
@@ -352,7 +353,7 @@ class Start:
             finally:
                 close(theirs)
         with step("start"):
-            self._listener = control.listen(self.bundle.run_directory)
+            self._listener = control.listen(self.run_directory)
         if self.fits:
             self._birth.prepare(self.bundle, 0)
 
@@ -371,6 +372,7 @@ class Start:
         owned = bool(order.request.get("owned"))
         message: Handover = {
             "directory": self.directory,
+            "run_directory": self.run_directory,
             "facts": self._facts,
             "slot": birth.slot,
             "mounted": birth.mountns >= 0,
@@ -427,6 +429,15 @@ class Start:
             if end:
                 end.close()
         self._birth.forget()
+
+
+def _read(directory: str) -> tuple[dict[str, Any], Bundle]:
+    with open(os.path.join(directory, records.BUNDLE), "rb") as file:
+        try:
+            facts: dict[str, Any] = json.load(file)
+            return facts, from_json(Bundle, facts)
+        except (ValueError, TypeError, AttributeError):
+            raise IntegrityError(file.name, "a bundle", "damage") from None
 
 
 _OF_INIT = {

@@ -39,8 +39,9 @@ class OverlaySnapshotter:
         """Make the directories; ``upper`` becomes the mode of the root."""
         wanted = [("upper", 0o755), ("work", 0o700), *([] if layers else [("none", 0o755)])]
         for name, mode in wanted:
-            (writable / name).mkdir(mode=mode)
-            (writable / name).chmod(mode)
+            path = writable / name
+            path.mkdir(mode=mode)
+            path.chmod(mode)
 
     def mounts(self, layers: Sequence[Path], writable: Path | None) -> tuple[Mount, ...]:
         """One overlay; one layer that nobody writes to is a bind mount. Raises NotSupported."""
@@ -57,9 +58,9 @@ class OverlaySnapshotter:
             Mount(
                 "overlay",
                 "/",
-                lowers=lowers or (str(writable / "none"),),
-                upper=str(writable / "upper"),
-                work=str(writable / "work"),
+                lowers=lowers or (f"{writable}/none",),
+                upper=f"{writable}/upper",
+                work=f"{writable}/work",
                 idmap=True,
             ),
         )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 import time
@@ -32,7 +31,7 @@ from cellbox.images.compression import check_media_type
 from cellbox.images.content import check_digest, sync_directory
 from cellbox.linux import syscalls
 from cellbox.linux.mounts import Mount
-from cellbox.model.codec import from_json, to_json
+from cellbox.model.codec import dumps, from_json, loads
 from cellbox.model.image import OCI_LAYER
 
 Work = Callable[[str, Mapping[str, Any], Sequence[int]], dict[str, Any]]
@@ -114,16 +113,17 @@ class LayerStore:
         start = max(
             (at for at, diff_id in enumerate(diff_ids) if self.facts(diff_id).opaque), default=0
         )
-        return [self.path(diff_id) for diff_id in diff_ids[start:]]
+        return [self._folder(diff_id) / "fs" for diff_id in diff_ids[start:]]
 
     def facts(self, diff_id: str) -> LayerFacts:
         """What is known of the layer. Raises NotFound, and IntegrityError for a damaged record."""
         try:
-            text = (self._folder(diff_id) / "layer.json").read_text()
+            with open(self._folder(diff_id) / "layer.json", "rb", buffering=0) as file:
+                text = file.readall()
         except FileNotFoundError:
             raise NotFound("layer", diff_id) from None
         try:
-            return from_json(LayerFacts, json.loads(text))
+            return loads(LayerFacts, text)
         except (ValueError, TypeError, AttributeError):
             raise IntegrityError(f"the record of layer {diff_id[:19]}", "facts", "damage") from None
 
@@ -158,7 +158,7 @@ class LayerStore:
             args = {"target": str(folder / "fs"), "diff_id": diff_id, "part": part}
             facts = from_json(LayerFacts, self._work("apply", args, [stream]))
             facts = _stamp(facts)
-            (folder / "layer.json").write_text(json.dumps(to_json(facts)))
+            (folder / "layer.json").write_text(dumps(facts))
         except BaseException:
             self.discard([Staged(folder, LayerFacts("", 0, 0, ""), lock)])
             raise

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 
 from cellbox import faults
@@ -32,6 +33,15 @@ faults.declare(
 )
 
 
+@cache
+def _processors() -> int:
+    return os.cpu_count() or 0
+
+
+_path = lru_cache(maxsize=256)(Path)
+"""A run asks twenty times where its container is."""
+
+
 def is_host(image: Image) -> bool:
     """Is it made up from this machine? A stranger's image has layers, whatever its labels."""
     return not image.layers and image.config.labels.get(HOST_LABEL) == "true"
@@ -42,20 +52,22 @@ class Bundler:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._containers, self._runs = store.root / "containers", store.run / "c"
+        self._containers, self._run = str(store.root / "containers"), str(store.run)
+        self._filters = store.root / "cache" / "seccomp"
+        self._events = str(store.root / "events.jsonl")
         self._last: tuple[str, list[Path]] = ("", [])
 
     def directory(self, id: str) -> Path:
         """Where the container's files are."""
-        return self._containers / id
+        return _path(f"{self._containers}/{id}")
 
     def run_directory(self, id: str) -> Path:
         """Where its shim listens."""
-        return self._runs / id[:12]
+        return _path(records.run_directory(self._run, id))
 
     def layer(self, id: str) -> Path:
         """The container's writable directory."""
-        return self.directory(id) / "layer"
+        return _path(f"{self._containers}/{id}/layer")
 
     def make(
         self, spec: RunSpec, image: Image, id: str, name: str, shared: Mapping[str, int]
@@ -70,12 +82,11 @@ class Bundler:
             id=id,
             name=name,
             directory=str(self.directory(id)),
-            run_directory=str(self.run_directory(id)),
             rootfs=rootfs,
             seccomp=self._seccomp(spec),
             shared=shared,
-            host=specs.Host(os.uname().nodename, os.cpu_count() or 0, cgroups.view(spec.limits)),
-            events=str(self._store.root / "events.jsonl"),
+            host=specs.Host(os.uname().nodename, _processors(), cgroups.view(spec.limits)),
+            events=self._events,
         )
 
     def _rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
@@ -98,7 +109,7 @@ class Bundler:
             return ""
         security = spec.security
         held = capabilities.effective(security.cap_add, security.cap_drop, security.privileged)
-        return str(seccomp.cached(self._store.root / "cache" / "seccomp", security.seccomp, held))
+        return str(seccomp.cached(self._filters, security.seccomp, held))
 
     def write(self, bundle: Bundle, spec: RunSpec, image: Image) -> None:
         """Make the writable layer where it is missing, then the files, the bundle last."""
@@ -117,8 +128,11 @@ class Bundler:
 
 def _write_etc(spec: RunSpec, bundle: Bundle) -> None:
     own = bundle.namespaces.network == "private"
-    host_resolv = Path("/etc/resolv.conf")
-    servers = host_resolv.read_text("utf-8", "replace") if host_resolv.exists() else ""
+    try:
+        with open("/etc/resolv.conf", "rb", buffering=0) as file:
+            servers = file.readall().decode("utf-8", "replace")
+    except FileNotFoundError:
+        servers = ""
     contents = {
         "hostname": etc.hostname(bundle.hostname),
         "hosts": etc.hosts(bundle.hostname, bundle.domainname, extra=spec.extra_hosts),

@@ -29,6 +29,7 @@ from cellbox.engine import Filters, Stream
 from cellbox.errors import (
     AlreadyExists,
     CellboxError,
+    IntegrityError,
     InvalidArgument,
     NotFound,
     Unavailable,
@@ -63,13 +64,6 @@ faults.declare(
 KILLED = 137
 LOG = "container.log"
 _PATIENCE = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """What of a bundle may change from one start to the next."""
-
-    run_directory: str
 
 
 class LocalContainers:
@@ -109,6 +103,9 @@ class LocalContainers:
         """Where its shim listens."""
         return self._bundler.run_directory(id)
 
+    def _file(self, record: ContainerRecord, name: str) -> str:
+        return f"{self.directory(record.id)}/{name}"
+
     def facts(self, record: ContainerRecord) -> Container:
         """The container as it is now. Raises NotFound for one that has just removed itself."""
         base = _created(record)
@@ -120,7 +117,7 @@ class LocalContainers:
         ended = self._exit_record(record.id)
         if ended is not None:
             return dataclasses.replace(base, **_exited(ended))
-        if not (self.directory(record.id) / records.BUNDLE).exists():
+        if not os.path.exists(self._file(record, records.BUNDLE)):
             self._undo_half_made(record)
         return base
 
@@ -141,7 +138,7 @@ class LocalContainers:
 
     def _live_state(self, record: ContainerRecord) -> RunState | None:
         """The run that goes on now; what a dead shim has left behind is tidied up."""
-        path = str(self.run_directory(record.id) / records.STATE)
+        path = f"{self.run_directory(record.id)}/{records.STATE}"
         left = records.read(RunState, path)
         if left and not records.is_current(left):
             left = records.read(RunState, path)  # of one that has just ended in good order, none
@@ -178,7 +175,7 @@ class LocalContainers:
         return records.read_exit(str(self.directory(id)), str(self.run_directory(id)))
 
     def _health(self, id: str) -> Health | None:
-        return records.read(Health, str(self.run_directory(id) / records.HEALTH))
+        return records.read(Health, f"{self.run_directory(id)}/{records.HEALTH}")
 
     def _allow(self, verb: str, container: Container) -> None:
         if container.status in ALLOWED[verb]:
@@ -272,7 +269,8 @@ class LocalContainers:
             if container.status in (Status.RUNNING, Status.RESTARTING):
                 return
             self._allow("start", container)
-            self._refresh_bundle(record)
+            if _shares(record.spec):  # with one that may have been started again since
+                self._renew_bundle(record)
             self._launch(record)
             self._emit(record, "start")
 
@@ -280,9 +278,17 @@ class LocalContainers:
         streams = self._pending.pop(record.id, [])
         try:
             with self._store.told(f"cannot start container {record.name}"):
-                owner = self._store.launcher.start(
-                    self.directory(record.id), owned=not record.spec.detach, streams=streams
+                begin = partial(
+                    self._store.launcher.start,
+                    self.directory(record.id),
+                    owned=not record.spec.detach,
+                    streams=streams,
                 )
+                try:
+                    owner = begin()
+                except IntegrityError:  # its bundle, which can be made again
+                    self._renew_bundle(record)
+                    owner = begin()
                 faults.point("start.shim.ready")
         finally:
             for end, _ in streams:
@@ -290,18 +296,10 @@ class LocalContainers:
         if owner is not None:
             self._owned[record.id] = owner
 
-    def _refresh_bundle(self, record: ContainerRecord) -> None:
-        """Make the bundle anew where it depends on what may have changed since."""
-        spec = record.spec
-        shares = any(":" in mode for mode in (spec.network, spec.pid, spec.ipc))
-        bundle = str(self.directory(record.id) / records.BUNDLE)
-        place = records.read(_Place, bundle)
-        if place and not shares and place.run_directory == str(self.run_directory(record.id)):
-            return
+    def _renew_bundle(self, record: ContainerRecord) -> None:
         image = self._store.state.images.get(record.image_id)
-        fresh = self._bundler.make(
-            spec, image, record.id, record.name, self._shared(spec, running=True)
-        )
+        shared = self._shared(record.spec, running=True)
+        fresh = self._bundler.make(record.spec, image, record.id, record.name, shared)
         records.write(f"{fresh.directory}/{records.BUNDLE}", fresh)
 
     def stop(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
@@ -502,7 +500,7 @@ class LocalContainers:
         until: float | None = None,
     ) -> Iterator[tuple[float, str, bytes]]:
         record = self.record(ref)
-        path = str(self.directory(record.id) / LOG)
+        path = self._file(record, LOG)
         reader = log_drivers.driver(record.spec.log.driver).reader(path)
         return reader.entries(
             tail=tail, since=since, until=until, follow=follow, ended=lambda: self._ended(record)
@@ -609,6 +607,10 @@ def _exited(ended: ExitRecord) -> dict[str, Any]:
 def _merge(old: Limits, new: Limits) -> Limits:
     changed = {name: value for name, value in vars(new).items() if value not in (None, "")}
     return dataclasses.replace(old, **changed)
+
+
+def _shares(spec: RunSpec) -> bool:
+    return any(":" in mode for mode in (spec.network, spec.pid, spec.ipc))
 
 
 def _refuse_absent(spec: RunSpec) -> None:

@@ -10,7 +10,6 @@ A key that is missing has its default, as in all that ``model.codec`` writes.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ class EventLog:
 
     def append(self, event: Event) -> None:
         """Note that something happened. A full disk drops the event; this never raises OSError."""
-        data = json.dumps(codec.to_json(event), separators=(",", ":")).encode()
+        data = codec.dumps(event).encode()
         journal.append(self._path, data, limit=journal.EVENTS_LIMIT)
 
     def follow(
@@ -71,7 +70,7 @@ def _parse(data: bytes) -> Event | None:
     # a writer that died in a line has glued it to the next one
     for start in {0, max(0, data.rfind(_START))}:
         try:
-            return codec.from_json(Event, json.loads(data[start:]))
+            return codec.loads(Event, data[start:])
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return None

@@ -16,7 +16,6 @@ Reading is lenient: a record that is torn, foreign or older than a field is skip
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +68,9 @@ class Records:
 
     def write_container(self, record: ContainerRecord) -> None:
         """Keep a new container's record, in its directory. Raises EngineError."""
-        self._container(record.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._container(record.id), record, durable=False)
+        path = self._container(record.id)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(path, record, durable=False)
 
     def rewrite_container(self, record: ContainerRecord) -> None:
         """Keep what has changed of a container. One whose directory is gone, or just going, gets
@@ -131,4 +131,4 @@ def _read_all(kind: type[T], paths: Iterator[Path]) -> Iterator[tuple[Path, T]]:
             dated.append((path.stat().st_mtime, path))
     for _, path in sorted(dated, reverse=True):
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            yield path, codec.from_json(kind, json.loads(path.read_bytes()))
+            yield path, codec.loads(kind, path.read_bytes())

@@ -122,7 +122,7 @@ class ContainerTable:
     def _change(self, connection: sqlite3.Connection, record: ContainerRecord) -> ContainerRecord:
         connection.execute(
             "UPDATE containers SET name = ?, spec = ?, removing = ? WHERE id = ?",
-            (record.name, _dumps(record.spec), record.removing, record.id),
+            (record.name, codec.dumps(record.spec), record.removing, record.id),
         )
         self._records.rewrite_container(record)
         return record
@@ -135,7 +135,7 @@ def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
             record.id,
             record.name,
             record.image_id,
-            _dumps(record.spec),
+            codec.dumps(record.spec),
             json.dumps(record.command),
             record.created,
             record.removing,
@@ -152,7 +152,7 @@ def _select(
             id,
             name,
             image_id,
-            codec.from_json(RunSpec, json.loads(spec)),
+            codec.loads(RunSpec, spec),
             tuple(json.loads(command)),
             created,
             bool(removing),
@@ -192,7 +192,3 @@ def _taken(connection: sqlite3.Connection) -> Callable[[str], bool]:
 def _exists(connection: sqlite3.Connection, table: str, column: str, value: str) -> bool:
     query = f"SELECT 1 FROM {table} WHERE {column} = ?"
     return connection.execute(query, (value,)).fetchone() is not None
-
-
-def _dumps(spec: RunSpec) -> str:
-    return json.dumps(codec.to_json(spec), separators=(",", ":"))

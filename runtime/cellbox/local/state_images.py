@@ -7,7 +7,6 @@ on, never before.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -210,16 +209,16 @@ def _manifest(connection: sqlite3.Connection, id: str) -> Descriptor | None:
 
 @lru_cache(maxsize=256)
 def _facts(text: str) -> Image:
-    return codec.from_json(Image, json.loads(text))
+    return codec.loads(Image, text)
 
 
 @lru_cache(maxsize=4096)
 def _descriptor(text: str | None) -> Descriptor | None:
-    return None if text is None else codec.from_json(Descriptor, json.loads(text))
+    return None if text is None else codec.loads(Descriptor, text)
 
 
 def _dumps(fact: Image | Descriptor | None) -> str | None:
-    return None if fact is None else json.dumps(codec.to_json(fact), separators=(",", ":"))
+    return None if fact is None else codec.dumps(fact)
 
 
 def _column(connection: sqlite3.Connection, query: str, key: str) -> list[str]:

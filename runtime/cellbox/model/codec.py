@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
@@ -19,6 +20,18 @@ from typing import Any, TypeVar, Union
 
 T = TypeVar("T")
 _PLAIN = frozenset((str, int, float, bool, type(None)))
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def dumps(value: Any) -> str:
+    """``value`` as JSON text without spaces. Raises as :func:`to_json`."""
+    return _encode(to_json(value))
+
+
+def loads(kind: type[T], text: str | bytes) -> T:
+    """The fact of type ``kind`` that :func:`dumps` told. Raises ValueError, TypeError or
+    AttributeError for any other text."""
+    return from_json(kind, json.loads(text))
 
 
 def to_json(value: Any) -> Any:
@@ -27,25 +40,38 @@ def to_json(value: Any) -> Any:
     Fields that equal their default are left out, so that stored facts stay small.
     Raises :class:`TypeError` for what cannot be told as JSON.
     """
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, str | int | float):
-        return value.value if isinstance(value, enum.Enum) else value
-    if dataclasses.is_dataclass(value):
-        facts = vars(value)
-        return {
-            name: item if type(item) in _PLAIN else to_json(item)
-            for name, default in _defaults(typing.cast(Hashable, type(value)))
-            if (item := facts[name]) != default
-        }
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [item if type(item) in _PLAIN else to_json(item) for item in value]
-    raise TypeError(f"{type(value).__name__} does not travel as JSON")
+    return _writer(typing.cast(Hashable, type(value)))(value)
 
 
 @cache
+def _writer(kind: Any) -> Callable[[Any], Any]:
+    if issubclass(kind, enum.Enum):
+        return lambda value: value.value
+    if issubclass(kind, str | int | float | types.NoneType):
+        return _same
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_writer(kind)
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): to_json(item) for key, item in value.items()}
+    if issubclass(kind, tuple | list):
+        return lambda value: [item if type(item) in _PLAIN else to_json(item) for item in value]
+    raise TypeError(f"{kind.__name__} does not travel as JSON")
+
+
+def _dataclass_writer(kind: type) -> Callable[[Any], Any]:
+    defaults = _defaults(kind)
+
+    def write(value: Any) -> Any:
+        facts = vars(value)
+        return {
+            name: item if type(item) in _PLAIN else to_json(item)
+            for name, default in defaults
+            if (item := facts[name]) != default
+        }
+
+    return write
+
+
 def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
     """Name and default of every field; MISSING, which equals nothing, where there is none."""
     return tuple(
