@@ -137,7 +137,8 @@ class Store:
             name=f"box{self._count}",
             directory=str(directory),
             process=Process(
-                argv=argv, env=("PATH=/bin",), capabilities=("CHOWN", "KILL"), **(process or {})
+                **{"argv": argv, "env": ("PATH=/bin",), "capabilities": ("CHOWN", "KILL")}
+                | (process or {})
             ),
             mounts=(*(mount for mount in usual if mount.target not in without), *mounts),
             hostname="box",

@@ -51,6 +51,14 @@ def test_capabilities_are_bounded_and_never_inheritable(store):
     ]
 
 
+def test_who_waits_has_given_up_no_more_than_the_next_one_can_do_without(store):
+    """Init gives up in reserve what the last container did not hold."""
+    for held, bits in (((), "0"), (("KILL",), "20"), (("CHOWN", "KILL"), "21"), (("CHOWN",), "1")):
+        for _ in range(3):
+            found = status(store, "CapEff", "CapBnd", process={"capabilities": held})
+            assert found == [f"{bits:0>16}"] * 2
+
+
 def test_another_user_has_no_capabilities_but_the_bounding_set(store):
     found = status(store, "CapPrm", "CapEff", "CapBnd", process={"user": "ann"})
     assert found == ["0" * 16, "0" * 16, "0" * 14 + "21"]

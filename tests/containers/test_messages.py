@@ -136,4 +136,19 @@ def test_below_a_directory_that_is_not_prepared_nothing_is():
 
 
 def test_a_container_without_any():
-    assert preparation(bundle_with()) == Preparation(namespaces=Namespaces(user="host"))
+    found = preparation(bundle_with())
+    assert found == Preparation(namespaces=Namespaces(user="host"), bounding=("CHOWN",))
+
+
+def test_what_was_given_up_shows_in_no_file_system():
+    assert Preparation(bounding=("KILL",)).looks_like(Preparation())
+    assert not Preparation(masked=("/proc/keys",)).looks_like(Preparation())
+    assert not Preparation(namespaces=Namespaces(uts="host")).looks_like(Preparation())
+
+
+@pytest.mark.parametrize(
+    ("held", "allowed"), [((), True), (("KILL",), True), (("KILL", "CHOWN"), False)]
+)
+def test_what_was_given_up_cannot_be_held(held, allowed):
+    assert Preparation(bounding=("KILL",)).allows(Process(("sh",), capabilities=held)) is allowed
+    assert Preparation().allows(Process(("sh",), capabilities=held))

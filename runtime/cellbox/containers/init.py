@@ -6,7 +6,7 @@ The shim clones it, so it begins as a copy of the shim. What follows is a straig
    undumpable, so that nothing in the container can reach this process's executable, descriptors or
    memory (CVE-2016-9962, CVE-2019-5736);
 2. build /proc, /sys and /dev, hidden and protected as most containers want them; with a spare root,
-   build that too, out of sight, and pivot;
+   build that too, out of sight, and pivot; give up the capabilities that nobody will want;
 3. wait for the order: the bundle, standard streams and the sources of the mounts, as descriptors;
    if the root is another one, build that and pivot; attach the other mounts;
 4. open the terminal, if there is one, and hand its master to the shim;
@@ -74,6 +74,8 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
         with step("namespaces"):
             _enter_namespaces(prepared.namespaces)
         ground = _prepare(prepared, first["root"], spare)
+        with step("capabilities"):
+            capabilities.bound(capabilities.mask(prepared.bounding))
         if ground.root >= 0:
             channel.send(ROOTED)
         rehearse()
@@ -273,7 +275,7 @@ def _build(
     if ready:
         root = ground.root
     else:
-        root = _new_root(bundle.mounts[0], sources, ground, wanted, prepared == wanted)
+        root = _new_root(bundle.mounts[0], sources, ground, wanted, prepared.looks_like(wanted))
     for mount in bundle.mounts[1:]:
         if mount not in wanted.mounts:
             with step("mounts", f"{mount.kind} on {mount.target}"):

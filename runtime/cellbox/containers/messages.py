@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypedDict
 
+from cellbox.linux import capabilities
 from cellbox.linux.mounts import Mount
 from cellbox.model.container import HealthCheck, Limits, LogConfig, RestartPolicy, Ulimit
 
@@ -140,12 +141,25 @@ class Bundle:
 @dataclass(frozen=True)
 class Preparation:
     """What can be made of a container before it is known: its namespaces and the kernel's own file
-    systems in it, with what is masked and protected there."""
+    systems in it, with what is masked and protected there. All capabilities but those of
+    ``bounding`` are given up for good."""
 
     namespaces: Namespaces = Namespaces()
     mounts: tuple[Mount, ...] = ()
     masked: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
+    bounding: tuple[str, ...] = capabilities.ALL
+
+    def looks_like(self, other: Preparation) -> bool:
+        """Are the file systems the same, in the same namespaces?"""
+        return self._looks() == other._looks()
+
+    def _looks(self) -> tuple[object, ...]:
+        return self.namespaces, self.mounts, self.masked, self.read_only
+
+    def allows(self, process: Process) -> bool:
+        """Was nothing given up that ``process`` is to hold?"""
+        return set(process.capabilities) <= set(self.bounding)
 
 
 def preparation(bundle: Bundle) -> Preparation:
@@ -160,6 +174,7 @@ def preparation(bundle: Bundle) -> Preparation:
         read_only=tuple(
             path for path in bundle.read_only if path.startswith("/proc/") and "/proc" in tops
         ),
+        bounding=bundle.process.capabilities,
     )
 
 

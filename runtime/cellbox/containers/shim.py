@@ -217,8 +217,7 @@ class Shim:
         """Do once, to nobody's knowledge, what a client will wait for at the end: while init is on
         its way there is time to make the pages that this writes to our own."""
         self.event("die", os.devnull, exitCode="0")
-        with suppress(OSError):
-            os.unlink(os.path.join(self.run_directory, records.HEALTH))
+        self._unlink(records.HEALTH)
 
     def _take_over(self, verdict: Callable[[], tuple[bytes, list[int]]]) -> None:
         """The container's first start: with the init of the reserve, which the starter has seen
@@ -435,6 +434,7 @@ class Shim:
             self._let_mounts_go()
             cgroups.discard(starts.own_group())
             if self.facts.get("auto_remove"):
+                self._clear_run_directory()
                 _remove_quietly(self.directory)
 
     def _let_mounts_go(self) -> None:
@@ -463,18 +463,27 @@ class Shim:
         self.later("flush", _FLUSH_SECONDS, self._give_up_flushing)
 
     def _let_names_go(self) -> None:
-        """From here on a new shim may take the container's place."""
+        """From here on a new shim may take the container's place, if it is to have another one."""
         if self.listener is not None:
             self.listener.close()
-        for name in (records.STATE, records.SOCKET, records.HEALTH):
-            with suppress(OSError):
-                os.unlink(os.path.join(self.run_directory, name))
-        if self.saved:  # else its exit record is in there
-            _remove_quietly(self.run_directory)
+        self._unlink(records.STATE)
+        if not self.facts.get("auto_remove"):
+            self._clear_run_directory()
         exit_code = self.record.exit_code if self.record else 125
         for connection in self.waiting:
             control.reply(connection, {"exit_code": exit_code})
         self.waiting.clear()
+
+    def _clear_run_directory(self) -> None:
+        self._unlink(records.SOCKET)
+        if "health" in self.facts:
+            self._unlink(records.HEALTH)
+        if self.saved:  # else its exit record is in there
+            _remove_quietly(self.run_directory)
+
+    def _unlink(self, name: str) -> None:
+        with suppress(OSError):
+            os.unlink(os.path.join(self.run_directory, name))
 
     def _give_up_flushing(self) -> None:
         self.tasks = []

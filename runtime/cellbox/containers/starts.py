@@ -294,7 +294,9 @@ class Start:
         facts, self.bundle = _read(self.directory)
         self.run_directory = records.run_directory(os.getcwd(), self.bundle.id)
         self.preparation = preparation(self.bundle)
-        self.fits = self.bundle.namespaces == birth.prepared.namespaces
+        self.fits = self.bundle.namespaces == birth.prepared.namespaces and birth.prepared.allows(
+            self.bundle.process
+        )
         """Else the shim starts the container by itself."""
         self.wanted = spares.wanted(self.bundle.mounts)
         self._rooted = False
@@ -346,7 +348,7 @@ class Start:
         if self.fits:
             theirs, self._ours = stdio(self.bundle.process.tty, self.bundle.process.stdin)
             spare, root = self._birth.spare, self.bundle.mounts[0]
-            if spare and self._birth.prepared == self.preparation:
+            if spare and self._birth.prepared.looks_like(self.preparation):
                 self._rooted = spare.give(root, self.wanted)
             try:
                 self._birth.order(self.bundle, self.directory, theirs, self._rooted)

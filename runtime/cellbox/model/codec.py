@@ -58,7 +58,7 @@ def _writer(kind: Any) -> Callable[[Any], Any]:
     raise TypeError(f"{kind.__name__} does not travel as JSON")
 
 
-def _dataclass_writer(kind: type) -> Callable[[Any], Any]:
+def _dataclass_writer(kind: Any) -> Callable[[Any], Any]:
     defaults = _defaults(kind)
 
     def write(value: Any) -> Any:
