@@ -42,6 +42,7 @@ from cellbox.containers.messages import (
     preparation,
 )
 from cellbox.containers.program import Failed, become, environ, step
+from cellbox.containers.program import rehearse as rehearse_program
 from cellbox.linux import capabilities, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
@@ -79,6 +80,7 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
         if ground.root >= 0:
             channel.send(ROOTED)
         rehearse()
+        rehearse_program()
         bundle, program, ready, sources = _await_order(feed, ground)
         root = _build(bundle, sources, prepared, ground, ready)
         keep = _finish(bundle, root, channel)
@@ -96,7 +98,13 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
 def rehearse() -> None:
     """Go through the motions of a start while there is time, so that the pages it writes to are
     this process's own by then; a copy made at a first write is what a start spends most on."""
-    from_json(Bundle, json.loads(_SAMPLE))
+    ours, theirs = sockets.pair()
+    with ours, theirs, open(os.devnull, "rb") as file:
+        socket.send_fds(ours, [b"{}"], [file.fileno()])
+        data, fds = sockets.receive(theirs, 65536)
+        _read_order(data)
+        _read_all(fds[0])
+    preparation(from_json(Bundle, json.loads(_SAMPLE)))
     users.resolve("", (), {"/etc/passwd": b"root:x:0:0::/root:/bin/sh\n"}.get)
     capabilities.mask(SAMPLE.process.capabilities)
     environ(SAMPLE.process.env, "/root")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -81,6 +82,24 @@ def become(process: Process, program: bytes, keep: int) -> None:
     processes.reset_signals()
     environment = environ(process.env, identity.home)
     _execute(process.argv, environment)
+
+
+def rehearse() -> None:
+    """Go through those motions of :func:`become` that change nothing."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    users.resolve("", (), lambda path: users.read_file(root, path))
+    _make_workdir(root, "/")
+    os.close(root)
+    _enter_workdir("/")
+    environ(("PATH=/proc",), "/")
+    syscalls.default_signal(signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with suppress(OSError):
+        syscalls.capset(1, 0, 0)  # more than is permitted
+    with suppress(OSError):
+        syscalls.seccomp_load(b"")
+    with suppress(Failed):
+        _execute(("true",), {b"PATH": b"/proc"})
 
 
 def set_limits(limits: Sequence[Ulimit]) -> None:
