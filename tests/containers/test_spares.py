@@ -55,6 +55,18 @@ def test_two_new_containers_of_an_image_want_the_same(tmp_path, root):
     assert spares.wanted([root]) == spares.wanted([other, Mount("proc", "/proc")])
 
 
+def test_the_places_of_the_engine_s_files_are_wanted_too(tmp_path):
+    folder, lower = tmp_path / "one" / "layer", tmp_path / "lower"
+    root = make_root(folder, lower)
+    hosts = Mount("bind", "/etc/hosts", source=str(folder.parent / "hosts"))
+    users_own = Mount("bind", "/etc/hostname", source="/some/directory")
+    found = spares.wanted([root, hosts, users_own])
+    assert found is not None and found.places == ("/etc/hosts",)
+    assert found != spares.wanted([root, users_own])
+    below = Mount("bind", "/etc", source="/some/directory")
+    assert spares.wanted([root, below, hosts]) == spares.wanted([root])
+
+
 @pytest.mark.parametrize("name", ["upper", "work", "third"])
 def test_one_that_was_written_to_wants_its_own(root, name):
     folder = Path(root.upper).parent / name

@@ -74,7 +74,7 @@ def run(feed: socket.socket, channel: socket.socket, prepared: Preparation) -> N
         first = _read_order(data)
         with step("namespaces"):
             _enter_namespaces(prepared.namespaces)
-        ground = _prepare(prepared, first["root"], spare)
+        ground = _prepare(prepared, first, spare)
         with step("capabilities"):
             capabilities.bound(capabilities.mask(prepared.bounding))
         if ground.root >= 0:
@@ -203,18 +203,21 @@ class _Ground:
     sysctls: int
 
 
-def _prepare(prepared: Preparation, told: dict[str, Any] | None, sources: list[int]) -> _Ground:
-    """Make what the next container will want, it is hoped; ``told`` is its root, over a spare
-    directory, and ``sources`` its layers."""
+def _prepare(prepared: Preparation, told: dict[str, Any], sources: list[int]) -> _Ground:
+    """Make what the next container will want, it is hoped: ``told`` may be of its ``root``, over a
+    spare directory, with ``sources`` as its layers, and of ``places`` for files in it."""
     with step("namespaces"):
         scratch = mounts.make_scratch()
         sysctls = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     kernel = _build_kernel(prepared, scratch, _STAND_IN)
     ground = _Ground(scratch, kernel, -1, sysctls)
-    if told:
+    if told["root"]:
         # If it can't be, and is ordered nevertheless, the same failure is told then.
         with suppress(OSError, Failed):
-            root = mounts.build_root(from_json(mounts.Mount, told), iter(sources), scratch, "spare")
+            mount = from_json(mounts.Mount, told["root"])
+            root = mounts.build_root(mount, iter(sources), scratch, "spare")
+            for place in told["places"]:
+                os.close(mounts.make_target(root, place, False))
             ground.kernel = -1
             _move_kernel(kernel, root, prepared)
             mounts.pivot(root)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from cellbox.containers import etc
 from cellbox.containers.messages import Preparation
 from cellbox.linux import syscalls, trees
 from cellbox.linux.mounts import Mount
@@ -31,10 +32,12 @@ Facts = tuple[tuple[int, int, int, tuple[tuple[str, bytes], ...]], ...]
 @dataclass(frozen=True)
 class Wanted:
     """A root that the next container may want too: the overlay, its upper and working directory
-    without their folder, and what that looks like before anything was written there."""
+    without their folder, what that looks like before anything was written there, and the
+    ``places`` of the files that the engine will mount in it."""
 
     mount: Mount
     facts: Facts
+    places: tuple[str, ...] = ()
 
 
 def wanted(mounts: Sequence[Mount]) -> Wanted | None:
@@ -45,7 +48,15 @@ def wanted(mounts: Sequence[Mount]) -> Wanted | None:
         return None
     facts = _unused(root)
     nobodys = replace(root, upper=os.path.basename(root.upper), work=os.path.basename(root.work))
-    return Wanted(nobodys, facts) if facts else None
+    return Wanted(nobodys, facts, _places(mounts)) if facts else None
+
+
+def _places(mounts: Sequence[Mount]) -> tuple[str, ...]:
+    if any(one.target == "/etc" for one in mounts):
+        return ()  # they will be in there
+    own = os.path.dirname(os.path.dirname(mounts[0].upper))
+    given = {f"/etc/{name}": f"{own}/{name}" for name in etc.FILES}
+    return tuple(one.target for one in mounts if one.source and given.get(one.target) == one.source)
 
 
 def possible(prepared: Preparation) -> bool:

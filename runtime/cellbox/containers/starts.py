@@ -203,8 +203,10 @@ class Birth:
         if self.spare:
             with suppress(OSError):  # it has just gone: then without
                 sources = mounts.open_sources([self.spare.mount], self.userns)
-        root = self.spare.mount if self.spare and sources else None
-        self.tell(json.dumps({"root": to_json(root)}).encode(), sources)
+        told: dict[str, Any] = {"root": None}
+        if self.spare and sources:
+            told = {"root": to_json(self.spare.mount), "places": self.spare.prepared.places}
+        self.tell(json.dumps(told).encode(), sources)
         close(sources)
 
     def order(self, bundle: Bundle, directory: str, stdio: list[int], rooted: bool = False) -> None:
