@@ -72,6 +72,26 @@ def test_a_reader_sees_one_snapshot(database):
     assert numbers(database) == [1, 2]
 
 
+def test_a_query_is_part_of_the_transaction_around_it(database):
+    insert(database, 1, "a")
+    select = "SELECT text FROM numbers WHERE text >= ? ORDER BY number"
+    with database.write() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2, 'b')")
+        assert database.query(select, ("",)) == [("a",), ("b",)]
+        other: list[object] = []
+        reader = threading.Thread(target=lambda: other.extend(database.query(select, ("",))))
+        reader.start()
+        reader.join()
+        assert other == [("a",)]
+    assert database.query(select, ("b",)) == [("b",)]
+
+
+@pytest.mark.parametrize("ask", [numbers, lambda one: one.query("SELECT number FROM numbers")])
+def test_a_database_that_cannot_be_opened_is_told(tmp_path, ask):
+    with pytest.raises(EngineError, match="cannot be"):
+        ask(Database(tmp_path / "no/such/place/state.db", steps=STEPS))
+
+
 def test_the_journal_is_a_wal_and_only_durable_commits_are_synced(database):
     with database.write() as connection:
         assert pragma(connection, "journal_mode") == "wal"
@@ -216,7 +236,8 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path):
     database.close()
 
 
-def test_damage_found_at_work_is_mended_at_the_next_use(tmp_path):
+@pytest.mark.parametrize("ask", [numbers, lambda one: one.query("SELECT text FROM numbers")])
+def test_damage_found_at_work_is_mended_at_the_next_use(tmp_path, ask):
     database = Database(tmp_path / "state.db", steps=STEPS, salvage=salvage)
     with database.write() as connection:
         connection.executemany(
@@ -228,7 +249,7 @@ def test_damage_found_at_work_is_mended_at_the_next_use(tmp_path):
         file.write(b"\xff" * (os.path.getsize(tmp_path / "state.db") - 4096))
 
     with pytest.raises(Unavailable, match="damaged"):
-        numbers(database)
+        ask(database)
     assert numbers(database) == [42]
     database.close()
 

@@ -36,7 +36,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes
 
 from cellbox import faults
@@ -149,6 +149,18 @@ class Database:
         with self._transaction(_READ, False) as connection:
             yield connection
 
+    def query(self, statement: str, arguments: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one SELECT, which needs no transaction to be one snapshot."""
+        if getattr(self._mine, "connection", None) is not None:
+            with self.read() as connection:
+                return connection.execute(statement, arguments).fetchall()
+        connection = self._opened()
+        try:
+            with self._translated():
+                return connection.execute(statement, arguments).fetchall()
+        finally:
+            self._give_back(connection)
+
     def close(self) -> None:
         """Let go of all connections that are not in use; the next use opens it again."""
         with self._mutex:
@@ -164,13 +176,7 @@ class Database:
                 raise RuntimeError("a transaction that reads cannot become one that writes")
             yield outer
             return
-        try:
-            with self._translated():
-                connection = self._take()
-        except OSError as error:
-            raise EngineError(
-                f"the state database {self.path} cannot be opened: {error}"
-            ) from error
+        connection = self._opened()
         self._mine.connection, self._mine.writing = connection, begin == _WRITE
         try:
             with self._translated(), _transacting(connection, begin, durable):
@@ -178,6 +184,15 @@ class Database:
         finally:
             self._mine.connection = None
             self._give_back(connection)
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            with self._translated():
+                return self._take()
+        except OSError as error:
+            raise EngineError(
+                f"the state database {self.path} cannot be opened: {error}"
+            ) from error
 
     def _take(self) -> sqlite3.Connection:
         with self._mutex:

@@ -10,6 +10,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from cellbox.errors import AlreadyExists, InvalidArgument, NotFound
 from cellbox.local import names
@@ -19,6 +21,7 @@ from cellbox.model import codec
 from cellbox.model.container import RunSpec
 
 _COLUMNS = "id, name, image_id, spec, command, created, removing"
+_SELECT = f"SELECT {_COLUMNS} FROM containers"
 
 
 class ContainerTable:
@@ -67,6 +70,8 @@ class ContainerTable:
     def get(self, ref: str) -> ContainerRecord:
         """The container with this id or name (a leading slash is Docker's), or the only one whose
         id starts so; an id goes before a name. Raises NotFound, InvalidArgument."""
+        if rows := self._database.query(f"{_SELECT} WHERE id = ?", (ref,)):
+            return _record(rows[0])
         with self._database.read() as connection:
             return _find(connection, ref)
 
@@ -146,19 +151,18 @@ def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
 def _select(
     connection: sqlite3.Connection, where: str, arguments: Sequence[str] = ()
 ) -> list[ContainerRecord]:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM containers {where}", arguments)
-    return [
-        ContainerRecord(
-            id,
-            name,
-            image_id,
-            codec.loads(RunSpec, spec),
-            tuple(json.loads(command)),
-            created,
-            bool(removing),
-        )
-        for id, name, image_id, spec, command, created, removing in rows
-    ]
+    return [_record(row) for row in connection.execute(f"{_SELECT} {where}", arguments)]
+
+
+def _record(row: Sequence[Any]) -> ContainerRecord:
+    id, name, image_id, spec, command, created, removing = row
+    words = tuple(json.loads(command))
+    return ContainerRecord(id, name, image_id, _spec(spec), words, created, bool(removing))
+
+
+@lru_cache(maxsize=256)
+def _spec(text: str) -> RunSpec:
+    return codec.loads(RunSpec, text)
 
 
 def _find(connection: sqlite3.Connection, ref: str) -> ContainerRecord:
