@@ -109,11 +109,21 @@ def test_a_lost_bundle_is_made_again(engine, web):
     assert bundle.read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"id": 3', b"[]", b"{}"])
-def test_a_damaged_bundle_is_no_reason_not_to_start(engine, web, damage):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda was: b"",
+        lambda was: was[:100],
+        lambda was: b"[]",
+        lambda was: b"{}",
+        # as after the store was moved
+        lambda was: json.dumps(json.loads(was) | {"directory": "/elsewhere"}).encode(),
+    ],
+)
+def test_a_bundle_that_does_not_serve_is_no_reason_not_to_start(engine, web, damage):
     bundle = engine._containers.directory(web.id) / "bundle.json"
     before = bundle.read_bytes()
-    bundle.write_bytes(damage)
+    bundle.write_bytes(damage(before))
     engine.containers.start("web")
     assert engine.containers.get("web").status is Status.RUNNING
     assert bundle.read_bytes() == before

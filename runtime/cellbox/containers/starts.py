@@ -288,7 +288,7 @@ class Order:
 class Start:
     """A container that is being started with an init and a shim of the reserve.
 
-    Raises OSError, and IntegrityError where the bundle cannot be read.
+    Raises OSError, and IntegrityError where the bundle cannot be read or is of another place.
     """
 
     def __init__(self, order: Order, birth: Birth, shim: socket.socket) -> None:
@@ -439,9 +439,12 @@ def _read(directory: str) -> tuple[dict[str, Any], Bundle]:
     with open(os.path.join(directory, records.BUNDLE), "rb") as file:
         try:
             facts: dict[str, Any] = json.load(file)
-            return facts, from_json(Bundle, facts)
+            bundle = from_json(Bundle, facts)
         except (ValueError, TypeError, AttributeError):
             raise IntegrityError(file.name, "a bundle", "damage") from None
+    if bundle.directory != directory:  # the store has been moved
+        raise IntegrityError(file.name, f"of {directory}", f"one of {bundle.directory}")
+    return facts, bundle
 
 
 _OF_INIT = {

@@ -286,7 +286,7 @@ class LocalContainers:
                 )
                 try:
                     owner = begin()
-                except IntegrityError:  # its bundle, which can be made again
+                except IntegrityError:  # of its bundle, which can be made again
                     self._renew_bundle(record)
                     owner = begin()
                 faults.point("start.shim.ready")
