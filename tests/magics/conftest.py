@@ -179,6 +179,8 @@ class FakeContainers:
             code = program(process)
             with contextlib.suppress(NotFound):
                 self.set(facts.id, status=Status.EXITED, exit_code=code, finished=NOW, pid=0)
+            if facts.spec.auto_remove:
+                self.facts.pop(facts.id, None)
             return code
 
         self.processes[facts.id].run(body)

@@ -18,7 +18,6 @@ def test_run_pulls_creates_streams_and_returns_nothing(engine, say, capsys):
     assert say("%container run --rm python:3.12 hello") is None
     assert capsys.readouterr().out == "hello\n"
     assert engine.named("pull") == [("pull", "python:3.12", "")]
-    assert engine.named("remove")
     assert not engine.containers.facts
 
 
