@@ -180,6 +180,14 @@ def test_a_layer_that_was_there_before_stays_too(tmp_path, layers, layer, stage,
     assert (layers.path(layer[1]) / "file").exists()
 
 
+def test_the_layers_of_an_image_that_was_looked_for_stay(tmp_path, layers, layer, stage, collect):
+    there = LayerStore(tmp_path, work)
+    there.commit([stage(there)])
+    (path,) = layers.paths([layer[1]])
+    collect()
+    assert (path / "file").exists()
+
+
 def test_a_layer_is_held_before_it_is_named(layers, layer, stage, collect, at_point):
     swept = []
     at_point("layers.layer.renamed", lambda: swept.append(collect()))

@@ -113,7 +113,8 @@ class LayerStore:
         start = max(
             (at for at, diff_id in enumerate(diff_ids) if self.facts(diff_id).opaque), default=0
         )
-        return [self._folder(diff_id) / "fs" for diff_id in diff_ids[start:]]
+        # by path(), and so by has(), through which a lease holds what is looked for
+        return [self.path(diff_id) for diff_id in diff_ids[start:]]
 
     def facts(self, diff_id: str) -> LayerFacts:
         """What is known of the layer. Raises NotFound, and IntegrityError for a damaged record."""
