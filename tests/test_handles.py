@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cellbox import handles
-from cellbox.errors import InvalidArgument, NotFound, StartError
+from cellbox.errors import Conflict, InvalidArgument, NotFound, StartError
 from cellbox.handles import Collect, ContainerHandle, ImageHandle
 from cellbox.model.container import Container, RunSpec, Status
 from cellbox.model.image import Image, ImageConfig, Platform
@@ -239,6 +239,16 @@ def test_what_does_not_start_is_removed_if_asked(engine, rm, detach):
     with pytest.raises(StartError):
         handles.run(engine, spec)
     assert (engine.calls[-1][0] == "remove") is rm
+
+
+def test_what_removes_itself_meanwhile_need_not_be_removed(engine):
+    spec = RunSpec("ubuntu", auto_remove=True)
+    engine.answers["create"] = replace(FACTS, spec=spec)
+    engine.answers["start"] = StartError("exec", 2, "ls", 127)
+    engine.answers["remove"] = Conflict("removal is in progress")
+    with pytest.raises(StartError):
+        handles.run(engine, spec)
+    assert engine.calls[-1] == ("remove", FACTS.id, {"force": True})
 
 
 def test_each_goes_on_after_an_error():

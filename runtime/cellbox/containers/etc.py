@@ -8,7 +8,7 @@ could forge a line (resolv.conf(5), hosts(5)).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cellbox.containers import checks
 from cellbox.errors import InvalidArgument
@@ -26,6 +26,11 @@ _LOOPBACK = (
 )
 # What Docker falls back to when the host names no server that a container can reach.
 _PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4")
+
+
+def sources(directory: str) -> Mapping[str, str]:
+    """The file in a container's ``directory`` that is bound to each, by where that is inside."""
+    return {f"/etc/{name}": f"{directory}/{name}" for name in FILES}
 
 
 def hostname(name: str) -> str:

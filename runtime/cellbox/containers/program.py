@@ -91,7 +91,6 @@ def rehearse() -> None:
     _make_workdir(root, "/")
     os.close(root)
     _enter_workdir("/")
-    environ(("PATH=/proc",), "/")
     syscalls.default_signal(signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with suppress(OSError):

@@ -54,8 +54,7 @@ def wanted(mounts: Sequence[Mount]) -> Wanted | None:
 def _places(mounts: Sequence[Mount]) -> tuple[str, ...]:
     if any(one.target == "/etc" for one in mounts):
         return ()  # they will be in there
-    own = os.path.dirname(os.path.dirname(mounts[0].upper))
-    given = {f"/etc/{name}": f"{own}/{name}" for name in etc.FILES}
+    given = etc.sources(os.path.dirname(os.path.dirname(mounts[0].upper)))
     return tuple(one.target for one in mounts if one.source and given.get(one.target) == one.source)
 
 

@@ -350,8 +350,8 @@ def _ipc_mounts(spec: RunSpec, ipc: str) -> Iterable[Mount]:
 
 
 def _etc_mounts(directory: str) -> Iterable[Mount]:
-    for name in etc.FILES:
-        yield Mount("bind", f"/etc/{name}", source=f"{directory}/{name}", idmap=True)
+    for target, source in etc.sources(directory).items():
+        yield Mount("bind", target, source=source, idmap=True)
 
 
 def _user_mount(asked: MountSpec, spec: RunSpec) -> Mount:

@@ -240,7 +240,7 @@ class Birth:
             return False
         return said == init.ROOTED
 
-    def prepare(self, bundle: Bundle, restarts: int) -> None:
+    def prepare(self, bundle: Bundle, run_directory: str, restarts: int) -> None:
         """Do what must be done before the program runs, but not before its root is built."""
         _adjust_oom(self.pid, bundle.process)
         if bundle.limits != Limits():
@@ -249,7 +249,6 @@ class Birth:
         # By which the next engine knows what to tidy up, should the shim be killed.
         self.state = replace(self.state, started=time.time(), restarts=restarts)
         with step("start"):
-            run_directory = records.run_directory(os.getcwd(), bundle.id)
             records.write(f"{run_directory}/{records.STATE}", self.state)
 
     def forget(self) -> None:
@@ -359,7 +358,7 @@ class Start:
         with step("start"):
             self._listener = control.listen(self.run_directory)
         if self.fits:
-            self._birth.prepare(self.bundle, 0)
+            self._birth.prepare(self.bundle, self.run_directory, 0)
 
     def hear(self) -> bool:
         """The channel is readable; True when the program runs, or will not."""
