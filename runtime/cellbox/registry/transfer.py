@@ -54,6 +54,10 @@ GRACE = 2.0
 """Seconds that threads have to end after a pull was called off; a connection that is being made
 cannot be cut, and ends by itself after that."""
 
+_WAKE = 0.2
+"""Seconds after which the waiting thread looks up: Python hears a signal that comes right before
+a lock is waited for only when that wait ends."""
+
 Unpack = Callable[[str, str, int], Any]
 """``unpack(diff_id, media_type, fd)``: read the blob from ``fd`` to its end, verify its diff id,
 keep the layer, and return facts about it. Called in a thread; the caller closes ``fd``."""
@@ -252,7 +256,8 @@ class _Pull:
         try:
             for diff_id, descriptor in blobs.items():
                 futures[diff_id] = pool.submit(self._one_layer, descriptor, diff_id)
-            wait(futures.values(), return_when=FIRST_EXCEPTION)
+            while not self.failures and wait(futures.values(), _WAKE, FIRST_EXCEPTION).not_done:
+                pass
             if self.failures:
                 raise self.failures[0]
             return {diff_id: future.result() for diff_id, future in futures.items()}
