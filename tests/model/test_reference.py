@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellbox.errors import InvalidReference
-from cellbox.model.reference import Reference, parse, valid_digest
+from cellbox.model.reference import Reference, matches, parse, valid_digest
 
 DIGEST = "sha256:" + "a" * 64
 CASES = [
@@ -79,3 +79,21 @@ def test_a_valid_digest_is_safe_as_part_of_a_path():
     assert valid_digest("sha512:" + "0" * 128)
     bad = ["", "sha256:", DIGEST + "\n", DIGEST.upper(), "sha256:../../x", "sha256:" + "a" * 63]
     assert not any(map(valid_digest, bad))
+
+
+@pytest.mark.parametrize(
+    ("tag", "pattern", "fits"),
+    [
+        ("a/b:v1", "a/b", True),
+        ("a/b:v1", "a/b:v1", True),
+        ("a/b:v1", "a/*", True),
+        ("a/b:v1", "*", False),  # a star stays within one part of the path
+        ("a/b:v1", "*/*:v?", True),
+        ("a/b:v1", "b", False),
+        ("10.0.0.1:5000/x:v1", "10.0.0.1:5000/x", True),
+        ("10.0.0.1:5000/x:v1", "*/x:v[12]", True),
+        ("a:v1", "A", False),
+    ],
+)
+def test_patterns_of_names(tag, pattern, fits):
+    assert matches(tag, pattern) is fits
