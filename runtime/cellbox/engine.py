@@ -27,6 +27,8 @@ from cellbox.model.container import (
     FileChange,
     FileStat,
     Limits,
+    MountSpec,
+    PortSpec,
     ProcessTable,
     RestartPolicy,
     RunSpec,
@@ -34,8 +36,11 @@ from cellbox.model.container import (
 )
 from cellbox.model.event import Event
 from cellbox.model.image import Image, Progress, Removed
+from cellbox.model.network import EndpointSpec, Network, NetworkSpec
 from cellbox.model.plugin import Plugin
+from cellbox.model.registry import Credential, Distribution
 from cellbox.model.system import Damage, DiskUsage, Finding, Info
+from cellbox.model.volume import Volume, VolumeSpec
 
 Watch = Callable[[Progress], None]
 """Called from any thread with each step of a long task; it must return at once and never raise."""
@@ -97,19 +102,27 @@ class Stream(Protocol):
 class Images(Protocol):
     """The images of one engine."""
 
-    def pull(self, ref: str, *, platform: str = "", watch: Watch | None = None) -> Image:
+    def pull(
+        self,
+        ref: str,
+        *,
+        platform: str = "",
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Image:
         """Bring the image here from its registry, or find that it is already the newest.
 
         Nothing is visible under the name before all of it is verified. Layers that are here are not
-        fetched again; a pull that was cut goes on where it stopped. Raises NotFound, Unauthorized,
-        Unavailable, IntegrityError, NotSupported (another platform).
+        fetched again; a pull that was cut goes on where it stopped. ``auth`` takes the place of
+        what the engine's user is logged in with. Raises NotFound, Unauthorized, Unavailable,
+        IntegrityError, NotSupported (another platform).
         """
         ...
 
     def get(self, ref: str) -> Image: ...
 
     def list(self, *, filters: Filters | None = None) -> list[Image]:
-        """Newest first. Filters: dangling, label, before, since, reference."""
+        """Newest first. Filters: dangling, label, before, since, until (Unix times), reference."""
         ...
 
     def tag(self, ref: str, name: str) -> None:
@@ -156,6 +169,15 @@ class Images(Protocol):
         """
         ...
 
+    def distribution(self, ref: str, *, auth: Credential | None = None) -> Distribution:
+        """What the registry has under this name now. Raises as :meth:`pull`."""
+        ...
+
+    def login(self, registry: str, auth: Credential) -> None:
+        """Ask the registry (a host, or a URL of it) whether it takes these credentials; nothing is
+        kept. Raises Unauthorized, Unavailable."""
+        ...
+
 
 class Containers(Protocol):
     """The containers of one engine."""
@@ -184,26 +206,47 @@ class Containers(Protocol):
         waits for ever). One that does not run is left alone."""
         ...
 
+    def restart(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
+        """Stop it as :meth:`stop` does, if it runs, and start it."""
+        ...
+
     def kill(self, ref: str, *, signal: str = "KILL") -> None: ...
 
     def pause(self, ref: str) -> None: ...
 
     def unpause(self, ref: str) -> None: ...
 
-    def wait(self, ref: str, *, timeout: float | None = None) -> int:
-        """Block until it does not run; its exit code. Raises TimeoutError."""
+    def wait(
+        self, ref: str, *, timeout: float | None = None, condition: str = "not-running"
+    ) -> int:
+        """Block until it does not run; its exit code.
+
+        ``condition`` ``next-exit`` waits for an end that is yet to come, also of one that has not
+        started, ``removed`` until it is gone. Raises TimeoutError.
+        """
         ...
 
-    def remove(self, ref: str, *, force: bool = False) -> None:
-        """Take it away, with its writable layer and logs. ``force`` kills it first."""
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Take it away, with its writable layer and logs. ``force`` kills it first; ``volumes``
+        removes its anonymous volumes too."""
         ...
-
-    def rename(self, ref: str, name: str) -> None: ...
 
     def update(
-        self, ref: str, *, limits: Limits | None = None, restart: RestartPolicy | None = None
+        self,
+        ref: str,
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+        restart: RestartPolicy | None = None,
+        ports: Sequence[PortSpec] | None = None,
+        mounts: Sequence[MountSpec] | None = None,
+        env: Sequence[str] | None = None,
     ) -> None:
-        """Change limits (those that are not None) and restart policy, of a running one at once."""
+        """Change what is given, and nothing else; of ``limits`` those that are not None.
+
+        Name, limits and restart policy change at once. Where ports, mounts or environment change,
+        the container is made anew: it keeps id, name and writable layer, and runs again if it ran.
+        """
         ...
 
     def attach(self, ref: str, *, stdin: bool = False, logs: bool = False) -> Stream:
@@ -223,8 +266,67 @@ class Containers(Protocol):
         tail: int | None = None,
         since: float | None = None,
         until: float | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[tuple[float, str, bytes]]:
-        """``(time, "stdout" | "stderr", data)``, oldest first; ``follow`` ends when it does."""
+        """``(time, "stdout" | "stderr", data)``, oldest first; ``follow`` ends when it does, or
+        soon after ``stop`` says true. Raises NotSupported where the driver keeps nothing."""
+        ...
+
+
+class Networks(Protocol):
+    """The networks of one engine; ``bridge``, ``host`` and ``none`` are always there."""
+
+    def create(self, spec: NetworkSpec) -> Network:
+        """Make a network. Raises AlreadyExists, InvalidArgument, PermissionDenied (subnets that
+        overlap with others), NotFound (the driver), NotSupported."""
+        ...
+
+    def get(self, ref: str) -> Network: ...
+
+    def list(self, *, filters: Filters | None = None) -> list[Network]:
+        """By name. Filters: name, id, driver, scope, type (``custom``, ``builtin``), label,
+        dangling."""
+        ...
+
+    def remove(self, ref: str) -> None:
+        """Take it away. PermissionDenied for a built-in one, and while containers are in it."""
+        ...
+
+    def connect(self, ref: str, container: str, spec: EndpointSpec | None = None) -> None:
+        """Let the container be in the network too, at once if it runs. AlreadyExists if it is."""
+        ...
+
+    def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
+        """Take it out again. Raises InvalidArgument where it is not in; ``force`` makes that no
+        error."""
+        ...
+
+
+class Volumes(Protocol):
+    """The volumes of one engine."""
+
+    def create(self, spec: VolumeSpec) -> Volume:
+        """Make the volume, or find it as it is. Raises AlreadyExists for one of that name with
+        another driver or other options, InvalidArgument, NotFound (the driver)."""
+        ...
+
+    def get(self, name: str) -> Volume: ...
+
+    def list(self, *, filters: Filters | None = None) -> list[Volume]:
+        """By name. Filters: name, driver, label, dangling."""
+        ...
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Delete it with all that is in it. InUse while a container has it; ``force`` makes one
+        that is not there no error."""
+        ...
+
+    def rename(self, name: str, to: str) -> Volume:
+        """Give it another name. InUse while a container has it, AlreadyExists."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Bytes of its files on disk."""
         ...
 
 
@@ -245,12 +347,21 @@ class Files(Protocol):
         """Write a tar of ``path`` (a file, or a directory with all below it) to ``out``."""
         ...
 
-    def put(self, ref: str, path: str, source: BinaryIO) -> None:
-        """Unpack a tar into the directory ``path``, owners as in the tar."""
+    def put(self, ref: str, path: str, source: BinaryIO, *, keep_kinds: bool = False) -> None:
+        """Unpack a tar (compressed or not) into the directory ``path``, owners as in the tar;
+        ``keep_kinds`` refuses to replace a directory by something else, or the other way."""
         ...
 
     def export(self, ref: str, out: BinaryIO) -> None:
         """Write the whole root file system as a tar."""
+        ...
+
+    def size(self, ref: str) -> tuple[int, int]:
+        """Bytes of its writable layer, and of that and the image together."""
+        ...
+
+    def clear_logs(self, ref: str) -> None:
+        """Forget what it has written so far; what comes is kept. NotSupported by some drivers."""
         ...
 
 
@@ -271,6 +382,12 @@ class Engine(Protocol):
     @property
     def files(self) -> Files: ...
 
+    @property
+    def networks(self) -> Networks: ...
+
+    @property
+    def volumes(self) -> Volumes: ...
+
     def info(self) -> Info: ...
 
     def plugins(self) -> list[Plugin]: ...
@@ -283,9 +400,11 @@ class Engine(Protocol):
         since: float | None = None,
         until: float | None = None,
         filters: Filters | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[Event]:
-        """What happened since, and then what happens, as it happens; ends at ``until``.
-        Filters: type, event, container, image, label."""
+        """What happened since, and then what happens, as it happens; ends at ``until``, or soon
+        after ``stop`` says true.
+        Filters: type, event, scope, label, container, daemon, image, network, plugin, volume."""
         ...
 
     def doctor(self) -> list[Finding]:

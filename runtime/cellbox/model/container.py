@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cellbox.model.network import Endpoint, EndpointSpec
+
 
 class Status(StrEnum):
     """Where a container is in its life; the words are Docker's."""
@@ -40,9 +42,10 @@ ALLOWED: Mapping[str, frozenset[Status]] = {
 
 
 class MountKind(StrEnum):
-    """Docker's ``type=`` of ``--mount``, as far as this engine has them."""
+    """Docker's ``type=`` of ``--mount``."""
 
     BIND = "bind"
+    VOLUME = "volume"
     TMPFS = "tmpfs"
 
 
@@ -50,8 +53,11 @@ class MountKind(StrEnum):
 class MountSpec:
     """One ``-v``, ``--mount`` or ``--tmpfs``.
 
-    ``source`` is an absolute host path for a bind and empty for a tmpfs; ``size`` (bytes) and
-    ``mode`` belong to a tmpfs.
+    ``source`` is an absolute host path for a bind, a volume's name (empty: an anonymous one) for a
+    volume, and empty for a tmpfs. ``size`` (bytes) and ``mode`` belong to a tmpfs; ``propagation``,
+    ``recursive``, ``shallow`` (``read_only`` is not for what is mounted below) and ``make_source``
+    (a missing directory of the host is made, as ``-v`` does) to a bind; ``no_copy`` (what the image has there is not copied into an empty volume), ``subpath``,
+    ``driver``, ``driver_options`` and ``labels`` to a volume.
     """
 
     kind: MountKind
@@ -60,6 +66,59 @@ class MountSpec:
     read_only: bool = False
     size: int | None = None
     mode: int = 0o1777
+    propagation: str = ""
+    recursive: bool = True
+    shallow: bool = False
+    make_source: bool = False
+    no_copy: bool = False
+    subpath: str = ""
+    driver: str = ""
+    driver_options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """What is mounted in a container: ``source`` is a path on the host, ``name`` the volume's."""
+
+    kind: MountKind
+    target: str
+    source: str
+    read_only: bool = False
+    name: str = ""
+    driver: str = ""
+    propagation: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """One ``--device``: a device node of the host and where the container sees it."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True)
+class PortSpec:
+    """One ``-p``: ``port`` (1 to 65535) of the container, ``protocol`` ``tcp``, ``udp`` or
+    ``sctp``; ``host_ip`` empty for all addresses; of the host's ports ``host_port`` up to
+    ``host_port_end`` the first free one, any free one where both are 0."""
+
+    port: int
+    protocol: str = "tcp"
+    host_ip: str = ""
+    host_port: int = 0
+    host_port_end: int = 0
+
+
+@dataclass(frozen=True)
+class Dns:
+    """What its resolver is told: ``--dns``, ``--dns-search``, ``--dns-option``."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,8 +203,14 @@ class RunSpec:
     """What the user asked for; nothing here is resolved yet.
 
     ``entrypoint`` None keeps the image's, an empty tuple clears it; ``command`` empty keeps the
-    image's. ``env`` holds ``NAME=value``. ``network`` is ``none``, ``host`` or ``container:ID``, or
-    the name of a driver's network. ``platform`` is ``os/architecture[/variant]`` or empty.
+    image's. ``env`` holds ``NAME=value``. ``network`` is ``default``, ``none``, ``host``,
+    ``container:ID`` or a network; ``endpoints`` say more of that one and name further ones.
+    ``ports`` are published; ``exposed`` (``80/tcp``) are too where ``publish_all`` is set.
+    ``egress`` restricts what can be reached outside: ``none``, ``dns:NAME`` or CIDR, all that is
+    listed; empty for no restriction. ``volumes_from`` are ``CONTAINER[:ro]``. ``stdin_once`` ends
+    its standard input with the first client that has attached to it; ``attached`` names the streams
+    (``stdin``, ...) that this client wanted. ``platform`` is ``os/architecture[/variant]`` or
+    empty.
     """
 
     image: str
@@ -159,19 +224,32 @@ class RunSpec:
     domainname: str = ""
     extra_hosts: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     tty: bool = False
     interactive: bool = False
     auto_remove: bool = False
     detach: bool = False
+    stdin_once: bool = False
+    attached: tuple[str, ...] = ()
     init: bool = False
     stop_signal: str = ""
     stop_timeout: float | None = None
-    network: str = "none"
+    network: str = "default"
+    endpoints: tuple[EndpointSpec, ...] = ()
+    links: tuple[str, ...] = ()
+    ports: tuple[PortSpec, ...] = ()
+    exposed: tuple[str, ...] = ()
+    publish_all: bool = False
+    dns: Dns = Dns()
+    egress: tuple[str, ...] = ()
     pid: str = ""
     ipc: str = ""
     uts: str = ""
     platform: str = ""
     mounts: tuple[MountSpec, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    volume_driver: str = ""
+    devices: tuple[DeviceSpec, ...] = ()
     shm_size: int | None = None
     limits: Limits = Limits()
     ulimits: tuple[Ulimit, ...] = ()
@@ -211,7 +289,9 @@ class Container:
 
     ``id`` is 64 hex digits; ``image_id`` the digest of the image's config; ``command`` the argument
     vector that runs; ``pid`` the first process as the host sees it, 0 when none runs. ``exit_code``
-    belongs to the last run; ``error`` says why a start failed.
+    belongs to the last run; ``error`` says why a start failed. ``endpoints`` are its places in
+    networks, ``ports`` those that are published now, each with its ``host_port``; ``mounts`` what
+    the user and the image have mounted there.
     """
 
     id: str
@@ -229,6 +309,9 @@ class Container:
     error: str = ""
     restarts: int = 0
     health: Health | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[PortSpec, ...] = ()
+    mounts: tuple[MountPoint, ...] = ()
 
     @property
     def short_id(self) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from cellbox.errors import InvalidReference
 
@@ -115,6 +116,18 @@ def parse(text: str, default_tag: str = DEFAULT_TAG) -> Reference:
 def valid_digest(text: str) -> bool:
     """Whether ``text`` is a digest of a known algorithm: only then may it become part of a path."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def matches(familiar: str, pattern: str) -> bool:
+    """Docker's filter ``reference``: does a familiar name fit the pattern, which may have a tag?
+
+    Both are compared part by part between slashes: a star stands for one part of the path.
+    """
+    repository = familiar.rpartition(":")[0]
+    return any(
+        name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+        for name in (familiar, repository)
+    )
 
 
 def _split_domain(text: str) -> tuple[str, str]:
