@@ -1,0 +1,244 @@
+"""The process that does a store's network work: one, of one thread, started on demand.
+
+It is forked from the launcher's family (:mod:`cellbox.networks.client`), has what that does not
+want to load, and keeps nothing but open sockets: another one can take its place at any time. Where
+it has the rights, it works in the network namespace that it is born into, that of the host; else in
+one of the store's own (:mod:`cellbox.networks.rootless`). It ends with the launcher, and takes
+the networks along that no container is in then.
+
+One request a connection, JSON with descriptors; the answer is ``{}`` where nothing else is said,
+and ``{"error"}`` (:func:`cellbox.errors.describe`) for what was raised.
+
+======== ========================================= ===============================================
+op       with                                      answer
+======== ========================================= ===============================================
+ping                                               ``{"pid"}``
+check                                              ``{"firewall"}``: why it cannot be had, or
+                                                   empty; ``{"outlet"}``: that of a rootless store
+routes                                             ``{"routes"}``: CIDR that others have
+bridge   name, addresses (with prefix), mtu;
+         or name, remove: true
+prepare  bridge, interface, mtu; a namespace       ``{"host"}``
+plug     plugs, names; a namespace                 with ``names`` two descriptors, UDP and TCP
+unplug   plugs; a namespace
+firewall rules: all of a store
+allow    container, addresses: seconds of each
+======== ========================================= ===============================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cellbox.errors import describe
+from cellbox.linux import sockets, syscalls
+from cellbox.model.codec import from_json, to_json
+from cellbox.networks import firewall, forwarding, links, nft, plug, rootless
+from cellbox.networks.client import Answer
+from cellbox.networks.links import Routing
+from cellbox.networks.nft import Nft
+from cellbox.networks.wiring import UP, Plug
+
+IDLE_SECONDS = 60.0
+"""For which one without a launcher waits for a request."""
+
+_LAUNCHER_LOCK = "launcher.lock"
+_PATIENCE = 2.0
+_MAX_REQUEST = 1 << 22
+
+
+def serve(listener: socket.socket, run: str) -> NoReturn:
+    """Be the keeper of the store with the run directory ``run``, for whoever connects to
+    ``listener``. Its process must be of one thread, and is not to do anything else."""
+    try:
+        syscalls.set_name("cellbox-network")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        run = os.path.realpath(run)
+        poll = select.poll()
+        launcher = _launcher(run)
+        if launcher >= 0:
+            poll.register(launcher, select.POLLIN)
+        poll.register(listener, select.POLLIN)
+        keeper = Keeper(run)
+        wait = None if launcher >= 0 else IDLE_SECONDS * 1000
+        while ready := {fd for fd, _ in poll.poll(wait)}:
+            if launcher in ready:
+                break
+            _accept(keeper, listener)
+        keeper.tidy()
+    except Exception:
+        os.write(2, traceback.format_exc().encode())  # the log, to which who waits is pointed
+    finally:
+        # What is locked and what listens end at once, so whoever finds nobody can start another.
+        os._exit(0)
+
+
+def _launcher(run: str) -> int:
+    """A pidfd of the store's launcher, -1 where there is none."""
+    pid = rootless.locked_by(f"{run}/{_LAUNCHER_LOCK}")
+    with suppress(ProcessLookupError):
+        return os.pidfd_open(pid) if pid else -1
+    return -1
+
+
+def _accept(keeper: Keeper, listener: socket.socket) -> None:
+    try:
+        connection, _ = listener.accept()
+    except OSError:  # it has gone again, or we are out of descriptors
+        return
+    with connection:
+        fds: list[int] = []
+        given: list[int] = []
+        try:
+            connection.settimeout(_PATIENCE)
+            data, fds = sockets.receive(connection, _MAX_REQUEST)
+            if not data:
+                return
+            answer, given = keeper.do(json.loads(data), fds)
+        except Exception as error:  # whatever was sent, the others are to be served
+            answer = {"error": describe(error)}
+        with suppress(OSError):  # who asked is gone
+            socket.send_fds(connection, [json.dumps(answer).encode()], given)
+        for fd in (*fds, *given):
+            os.close(fd)
+
+
+class Keeper:
+    """What there is to do, done in the namespace of this process."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.table = firewall.table_of(run)
+        self.outside = Routing()
+        self.outlet = None if _may_here() else rootless.enter(run)
+        self.home = Routing()
+
+    @cached_property
+    def nft(self) -> Nft:
+        """nftables, loaded when first needed."""
+        return Nft()
+
+    def do(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
+        """One request. Raises what goes wrong."""
+        return _OPERATIONS[request["op"]](self, request, fds)
+
+    def ping(self, _request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        return {"pid": os.getpid()}, []
+
+    def check(self, _request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        outlet = to_json(self.outlet) if self.outlet else None
+        return {"firewall": nft.usable(), "outlet": outlet}, []
+
+    def routes(self, _request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        found: set[str] = set()
+        for routing in (self.outside, self.home):
+            found.update(routing.routes())
+            networks = (ipaddress.ip_interface(one).network for one in routing.addresses())
+            found.update(str(one) for one in networks if not one.is_loopback)
+        return {"routes": sorted(one for one in found if not one.startswith("fe80:"))}, []
+
+    def bridge(self, request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        name = request["name"]
+        if request.get("remove"):
+            self.home.do(links.remove_link(name))
+        else:
+            mtu = int(request.get("mtu", 0))
+            self.home.ensure_bridge(name, request["addresses"], mac=_mac_of(name), mtu=mtu)
+        return {}, []
+
+    def prepare(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
+        interface, mtu = request.get("interface", "eth0"), int(request.get("mtu", 0))
+        made = plug.prepare(fds[0], request["bridge"], interface=interface, mtu=mtu)
+        return {"host": made.host}, []
+
+    def plug(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
+        plug.plug(fds[0], _plugs(request))
+        return {}, plug.open_names(fds[0]) if request.get("names") else []
+
+    def unplug(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
+        for one in _plugs(request):
+            plug.unplug(fds[0], one)
+        return {}, []
+
+    def firewall(self, request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        """The rules come first: what forwarding would open is closed before."""
+        rules = from_json(firewall.Ruleset, request["rules"])
+        names = [one.name for one in rules.bridges]
+        versions = sorted({_version(one) for bridge in rules.bridges for one in bridge.subnets})
+        closed = {version: forwarding.closed(self.run, version, names) for version in versions}
+        rules = replace(rules, closed=closed.get(4, ()), closed6=closed.get(6, ()))
+        firewall.apply(self.nft, self.table, rules)
+        for version in versions:
+            forwarding.enable(version)
+        if self.outlet is None:
+            forwarding.pass_through(self.nft, self.table, names)
+        return {}, []
+
+    def tidy(self) -> None:
+        """Take away the networks that nobody is in. They are made again when they are wanted, and
+        a store that is not used any more leaves nothing on the machine."""
+        bridges = {one.name: one.index for one in self.home.links() if one.kind == "bridge"}
+        busy = {one.master for one in self.home.links()}
+        notes = {note.read_text(): note for note in Path(self.run).glob(f"networks/*/{UP}")}
+        for name in notes.keys() & bridges.keys():
+            if bridges[name] not in busy:
+                notes[name].unlink()
+                self.home.do(links.remove_link(name))
+                del bridges[name]
+        if not notes.keys() & bridges.keys() and not nft.usable():
+            firewall.remove(self.nft, self.table)
+
+    def allow(self, request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        firewall.allow(self.nft, self.table, request["container"], request["addresses"])
+        return {}, []
+
+
+_OPERATIONS: Mapping[str, Callable[[Keeper, Mapping[str, Any], Sequence[int]], Answer]] = {
+    "ping": Keeper.ping,
+    "check": Keeper.check,
+    "routes": Keeper.routes,
+    "bridge": Keeper.bridge,
+    "prepare": Keeper.prepare,
+    "plug": Keeper.plug,
+    "unplug": Keeper.unplug,
+    "firewall": Keeper.firewall,
+    "allow": Keeper.allow,
+}
+
+
+def _plugs(request: Mapping[str, Any]) -> list[Plug]:
+    return [from_json(Plug, one) for one in request["plugs"]]
+
+
+def _version(subnet: str) -> int:
+    return ipaddress.ip_network(subnet, strict=False).version
+
+
+def _may_here() -> bool:
+    """Have we rights over the network namespace that we are in?"""
+    try:
+        with Routing() as routing:
+            routing.do(links.change(links.LOOPBACK))
+        return True
+    except PermissionError:
+        return False
+
+
+def _mac_of(name: str) -> str:
+    """The same for a bridge that is made again, so that nobody's ARP entry goes stale."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + digest[:4])

@@ -1,0 +1,194 @@
+"""The cable between a container and a bridge: a veth, one end in the container.
+
+A container's place in a network, as the kernel is to have it, is a
+:class:`~cellbox.networks.wiring.Plug`. :func:`plug`
+brings it about from whatever is there, so that one that was cut off halfway is mended by another;
+:func:`prepare` does ahead of time the part that takes longest. All act in the network namespace of
+the caller, a process of one thread, and in that of the container, which comes as a descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from cellbox.linux import syscalls
+from cellbox.networks import links
+from cellbox.networks.links import Link, Request, Routing
+from cellbox.networks.wiring import Plug
+
+RESOLVER = "127.0.0.11"
+"""Where a container finds names."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cable without addresses, from the interface ``interface`` of a container's namespace to
+    ``bridge``; the plug that uses it has the same ``host``."""
+
+    bridge: str
+    host: str
+    interface: str = "eth0"
+
+
+def bridge_name(network: str) -> str:
+    """The bridge of the network with this id."""
+    return f"cb-{network[:12]}"
+
+
+def host_name(endpoint: str) -> str:
+    """The host's end of the cable of the endpoint with this id."""
+    return f"cbv{endpoint[:12]}"
+
+
+# In the container's namespace -------------------------------------------------------------------
+
+
+@contextmanager
+def inside(netns_fd: int) -> Iterator[None]:
+    """Be in the network namespace ``netns_fd`` for a while. Raises OSError."""
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(netns_fd, syscalls.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscalls.setns(here, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(here)
+
+
+def _routing(netns_fd: int) -> Routing:
+    with inside(netns_fd):
+        return Routing()
+
+
+# Plugging ---------------------------------------------------------------------------------------
+
+
+def prepare(netns_fd: int, bridge: str, *, interface: str = "eth0", mtu: int = 0) -> Prepared:
+    """Lay a cable from a fresh namespace to ``bridge``: the container's end is down and has no
+    address. Raises OSError."""
+    host = f"cbv{os.urandom(6).hex()}"
+    with Routing() as here:
+        _new(here, netns_fd, Plug(bridge, host, interface, mtu=mtu))
+    with inside(netns_fd):
+        links.set_ipv6(interface, on=False)
+        with Routing() as there:
+            there.do(links.change(links.LOOPBACK))
+    return Prepared(bridge, host, interface)
+
+
+def plug(netns_fd: int, plugs: Sequence[Plug]) -> None:
+    """Connect a container to its networks, as ``plugs`` say: prepared cables are used, those that
+    are as they should be stay, what else has one of their names makes room. Raises OSError naming
+    the call."""
+    with ExitStack() as stack:
+        here = stack.enter_context(Routing())
+        there = stack.enter_context(_routing(netns_fd))
+        found = [_cable(here, there, netns_fd, one) for one in plugs]
+        with inside(netns_fd):
+            for one in plugs:
+                links.set_ipv6(one.interface, on=bool(one.ip6))
+        there.do(
+            links.change(links.LOOPBACK),
+            *(
+                request
+                for link, one in zip(found, plugs, strict=True)
+                for request in _configured(link, one)
+            ),
+        )
+
+
+def unplug(netns_fd: int, plug: Plug) -> None:
+    """Take the cable away; one that is not there is no error. Raises OSError."""
+    with Routing() as here:
+        here.do(links.remove_link(plug.host))
+    with _routing(netns_fd) as there:
+        there.do(links.remove_link(plug.interface))
+
+
+def _cable(here: Routing, there: Routing, netns_fd: int, wanted: Plug) -> Link:
+    """The container's end of the cable, laid if there is none whose both ends have these names."""
+    host, inner = here.find(wanted.host), there.find(wanted.interface)
+    if host and inner and inner.peer == host.index:
+        _attach(here, host, wanted)
+        return inner
+    here.do(links.remove_link(wanted.host))
+    there.do(links.remove_link(wanted.interface))
+    _new(here, netns_fd, wanted)
+    made = there.find(wanted.interface)
+    if made is None:  # somebody in the container has been faster
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), f"add veth {wanted.host}")
+    return made
+
+
+def _new(here: Routing, netns_fd: int, wanted: Plug) -> None:
+    bridge = _bridge(here, wanted.bridge)
+    here.do(
+        links.new_veth(
+            wanted.host,
+            wanted.interface,
+            netns_fd,
+            master=bridge.index,
+            mtu=wanted.mtu,
+            mac=wanted.mac,
+        )
+    )
+    links.set_ipv6(wanted.host, on=False)  # nobody is to speak to the port itself
+    made = here.find(wanted.host)
+    if made:
+        _attach(here, made, wanted)
+
+
+def _attach(here: Routing, host: Link, wanted: Plug) -> None:
+    bridge = _bridge(here, wanted.bridge)
+    here.do(
+        links.change(host.index, master=bridge.index, mtu=wanted.mtu or None),
+        links.change_port(host.index, hairpin=wanted.hairpin, isolated=wanted.isolated),
+    )
+
+
+def _bridge(here: Routing, name: str) -> Link:
+    found = here.find(name)
+    if found is None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), f"find bridge {name}")
+    return found
+
+
+def _configured(link: Link, wanted: Plug) -> Iterator[Request]:
+    mac = wanted.mac if wanted.mac != link.mac else ""
+    yield links.change(link.index, mac=mac, mtu=wanted.mtu or None)
+    for address in filter(None, (wanted.ip, wanted.ip6)):
+        yield links.add_address(link.index, address)
+    if wanted.default_route:
+        for gateway in filter(None, (wanted.gateway, wanted.gateway6)):
+            yield links.add_route(link.index, "default", gateway)
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+def open_names(netns_fd: int) -> list[int]:
+    """Descriptors of two sockets at port 53 of :data:`RESOLVER` in that namespace, for whoever
+    answers its questions: UDP, and TCP that listens. Raises OSError.
+
+    Programs in there may use all ports from then on, as in Docker's containers.
+    """
+    with inside(netns_fd):
+        with suppress(OSError):  # /proc/sys may be read-only; we may all the same
+            links.write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+        with Routing() as there:
+            there.do(links.change(links.LOOPBACK))
+        with ExitStack() as stack:
+            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            tcp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for end in (udp, tcp):
+                end.bind((RESOLVER, 53))
+            tcp.listen(64)
+            return [udp.detach(), tcp.detach()]
