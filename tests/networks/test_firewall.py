@@ -11,10 +11,10 @@ import pytest
 from cellbox.errors import EngineError, InvalidArgument
 from cellbox.model.codec import dumps, loads
 from cellbox.networks import firewall, links
-from cellbox.networks.firewall import Bridge, Egress, Published, Ruleset
 from cellbox.networks.links import Routing
 from cellbox.networks.nft import Nft
 from cellbox.networks.plug import plug as connect
+from cellbox.networks.rules import Bridge, Egress, Published, Ruleset
 from cellbox.networks.wiring import Plug
 
 TABLE = firewall.table_of("/run/cellbox/test")

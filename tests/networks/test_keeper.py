@@ -18,9 +18,10 @@ import pytest
 from cellbox.errors import rebuild
 from cellbox.linux import process as processes
 from cellbox.model.codec import to_json
-from cellbox.networks import client, firewall, links
-from cellbox.networks.firewall import Bridge, Ruleset
+from cellbox.networks import client, links, rules
+from cellbox.networks.keeper import Keeper
 from cellbox.networks.links import Routing
+from cellbox.networks.rules import Bridge, Egress, Rules
 from cellbox.networks.wiring import Plug
 
 pytestmark = pytest.mark.root
@@ -143,10 +144,10 @@ def test_rules_and_forwarding(store, space):
         links.write_sysctl("net/ipv4/ip_forward", "0")
         store.ask(**BRIDGE)
         store.ask("plug", [there.fd], plugs=[to_json(ONE)])
-        rules = to_json(Ruleset((Bridge("cba", ("10.1.0.0/24",)),)))
+        rules.note_bridge(store.run, "n1", Bridge("cba", ("10.1.0.0/24",)))
         with outside.listen("198.51.100.2", 80):
             before = there.reaches("198.51.100.2", 80, 0.3)
-            store.ask("firewall", rules=rules)
+            store.ask("firewall")
             return before, there.reaches("198.51.100.2", 80), store.ask("check")
 
     assert store(action) == (False, True, {"firewall": "", "outlet": None})
@@ -156,16 +157,32 @@ def test_a_list_of_what_may_be_reached_grows(store, space):
     def action(store):
         there = space()
         store.ask(**BRIDGE)
-        store.ask("plug", [there.fd], plugs=[to_json(ONE)])
-        one = firewall.Egress("a" * 12, ("cbv1",), ("10.1.0.2",))
-        rules = Ruleset((Bridge("cba", ("10.1.0.0/24",)),), egress=(one,))
-        store.ask("firewall", rules=to_json(rules))
+        rules.note_bridge(store.run, "n1", Bridge("cba", ("10.1.0.0/24",)))
+        one = Egress("a" * 12, ("cbv1",), ("10.1.0.2",))
+        rules.note(store.run, "a" * 64, Rules(egress=one))
+        store.ask("plug", [there.fd], plugs=[to_json(ONE)], rules=True)
         with space(new=False).listen("10.1.0.1", 80):
             before = there.reaches("10.1.0.1", 80, 0.5)
             store.ask("allow", container="a" * 12, addresses={"10.1.0.1": 60})
             return before, there.reaches("10.1.0.1", 80)
 
     assert store(action) == (False, True)
+
+
+def test_networks_that_nobody_is_in_go_with_the_keeper(apart, tmp_path, space):
+    def inside():
+        there = space()
+        keeper = Keeper(str(tmp_path))
+        for network, name in (("n1", "cba"), ("n2", "cbb")):
+            rules.note_bridge(str(tmp_path), network, Bridge(name, ("10.1.0.0/24",)))
+            keeper.do({"op": "bridge", "name": name, "addresses": []}, [])
+        keeper.do({"op": "plug", "plugs": [to_json(ONE)]}, [there.fd])
+        keeper.tidy()
+        with Routing() as routing:
+            left = {one.name for one in routing.links() if one.kind == "bridge"}
+        return sorted(left), sorted(rules.bridges(str(tmp_path)))
+
+    assert apart(inside) == (["cba"], ["n1"])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +193,7 @@ def test_a_list_of_what_may_be_reached_grows(store, space):
         b'{"op": "nonsense"}',
         b'{"op": "plug", "plugs": []}',
         b'{"op": "bridge", "name": "a name of far more than 15 characters", "addresses": []}',
-        b'{"op": "firewall", "rules": {"bridges": [{"name": "x", "subnets": ["nonsense"]}]}}',
+        b'{"op": "allow", "container": "x }", "addresses": {"10.1.0.1": 60}}',
     ],
 )
 def test_what_is_wrong_is_told_and_the_next_is_served(store, request_):

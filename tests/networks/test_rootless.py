@@ -18,9 +18,9 @@ import pytest
 from cellbox.linux import namespaces, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import to_json
-from cellbox.networks import client, links, rootless
-from cellbox.networks.firewall import Bridge, Ruleset
+from cellbox.networks import client, links, rootless, rules
 from cellbox.networks.links import Routing
+from cellbox.networks.rules import Bridge
 from cellbox.networks.wiring import Plug
 
 pytestmark = pytest.mark.root
@@ -152,7 +152,8 @@ def test_a_container_reaches_its_neighbour_and_the_world(as_user, space, monkeyp
 
     def action(run):
         ask(run, "bridge", name="cba", addresses=["10.1.0.1/24"])
-        ask(run, "firewall", rules=to_json(Ruleset((Bridge("cba", ("10.1.0.0/24",)),))))
+        rules.note_bridge(run, "n1", Bridge("cba", ("10.1.0.0/24",)))
+        ask(run, "firewall")
         one, two = space(), space()
         ask(run, "plug", [one.fd], plugs=[to_json(ONE)])
         ask(run, "plug", [two.fd], plugs=[to_json(TWO)])

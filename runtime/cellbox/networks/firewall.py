@@ -1,7 +1,8 @@
 """What may go where between containers, networks and the rest: nftables rules, as text.
 
-A :class:`Ruleset` is all that a store wants. It becomes one table of its own, made anew as a whole
-in one transaction (:func:`apply`), so that it is the same whatever was there before:
+A :class:`~cellbox.networks.rules.Ruleset` is all that a store wants. It becomes one table of its
+own, made anew as a whole in one transaction (:func:`apply`), so that it is the same whatever was
+there before:
 
 * from a network out: under the host's address (masquerade), unless the network is internal;
 * into a network: answers, and what arrives at a published port of the host; nothing else, from
@@ -22,11 +23,11 @@ import json
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cellbox.errors import InvalidArgument
 from cellbox.networks.nft import Nft
+from cellbox.networks.rules import Egress, Published, Ruleset
 
 Learned = Mapping[str, Mapping[str, int]]
 """Set -> address -> seconds for which it is still in there."""
@@ -34,54 +35,6 @@ Learned = Mapping[str, Mapping[str, int]]
 _ND = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 _FAMILIES = ((4, "ip"), (6, "ip6"))
 _WORD = re.compile(r"[A-Za-z0-9_.@-]{1,15}").fullmatch
-
-
-@dataclass(frozen=True)
-class Bridge:
-    """One network. ``icc``: containers in it may reach each other; ``masquerade``: what leaves it
-    does so under the host's address."""
-
-    name: str
-    subnets: tuple[str, ...]
-    internal: bool = False
-    icc: bool = True
-    masquerade: bool = True
-
-
-@dataclass(frozen=True)
-class Published:
-    """A port of the host that leads to ``ip`` (an address without prefix length) of a container.
-    ``host_ip`` is one address of the host, of the same family; empty for all of them."""
-
-    host_port: int
-    ip: str
-    port: int
-    protocol: str = "tcp"
-    host_ip: str = ""
-
-
-@dataclass(frozen=True)
-class Egress:
-    """What a container may reach outside: ``allowed`` (CIDR), and what :func:`allow` adds.
-    ``container`` are twelve hex digits, ``hosts`` the host's ends of its cables, ``addresses`` its
-    own (without prefix length)."""
-
-    container: str
-    hosts: tuple[str, ...]
-    addresses: tuple[str, ...]
-    allowed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ruleset:
-    """All of a store. ``closed`` and ``closed6`` are interfaces between which the host did not
-    forward before it did so for containers, and is not to."""
-
-    bridges: tuple[Bridge, ...] = ()
-    published: tuple[Published, ...] = ()
-    egress: tuple[Egress, ...] = ()
-    closed: tuple[str, ...] = ()
-    closed6: tuple[str, ...] = ()
 
 
 def table_of(run_directory: str) -> str:

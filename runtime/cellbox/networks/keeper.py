@@ -19,9 +19,10 @@ routes                                             ``{"routes"}``: CIDR that oth
 bridge   name, addresses (with prefix), mtu;
          or name, remove: true
 prepare  bridge, interface, mtu; a namespace       ``{"host"}``
-plug     plugs, names; a namespace                 with ``names`` two descriptors, UDP and TCP
+plug     plugs, names, rules; a namespace          with ``names`` two descriptors, UDP and TCP;
+                                                   with ``rules`` these are made too
 unplug   plugs; a namespace
-firewall rules: all of a store
+firewall                                           makes the rules of all notes (``rules``)
 allow    container, addresses: seconds of each
 ======== ========================================= ===============================================
 """
@@ -40,17 +41,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NoReturn
 
 from cellbox.errors import describe
 from cellbox.linux import sockets, syscalls
 from cellbox.model.codec import from_json, to_json
-from cellbox.networks import firewall, forwarding, links, nft, plug, rootless
+from cellbox.networks import firewall, forwarding, links, nft, plug, rootless, rules
 from cellbox.networks.client import Answer
 from cellbox.networks.links import Routing
 from cellbox.networks.nft import Nft
-from cellbox.networks.wiring import UP, Plug
+from cellbox.networks.wiring import Plug
 
 IDLE_SECONDS = 60.0
 """For which one without a launcher waits for a request."""
@@ -167,6 +167,8 @@ class Keeper:
 
     def plug(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
         plug.plug(fds[0], _plugs(request))
+        if request.get("rules"):
+            self.enforce()
         return {}, plug.open_names(fds[0]) if request.get("names") else []
 
     def unplug(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
@@ -174,33 +176,34 @@ class Keeper:
             plug.unplug(fds[0], one)
         return {}, []
 
-    def firewall(self, request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
-        """The rules come first: what forwarding would open is closed before."""
-        rules = from_json(firewall.Ruleset, request["rules"])
-        names = [one.name for one in rules.bridges]
-        versions = sorted({_version(one) for bridge in rules.bridges for one in bridge.subnets})
+    def firewall(self, _request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
+        self.enforce()
+        return {}, []
+
+    def enforce(self) -> None:
+        """Make all rules anew. They come first: what forwarding would open is closed before."""
+        found = rules.gather(self.run)
+        names = [one.name for one in found.bridges]
+        versions = sorted({_version(one) for bridge in found.bridges for one in bridge.subnets})
         closed = {version: forwarding.closed(self.run, version, names) for version in versions}
-        rules = replace(rules, closed=closed.get(4, ()), closed6=closed.get(6, ()))
-        firewall.apply(self.nft, self.table, rules)
+        found = replace(found, closed=closed.get(4, ()), closed6=closed.get(6, ()))
+        firewall.apply(self.nft, self.table, found)
         for version in versions:
             forwarding.enable(version)
         if self.outlet is None:
             forwarding.pass_through(self.nft, self.table, names)
-        return {}, []
 
     def tidy(self) -> None:
         """Take away the networks that nobody is in. They are made again when they are wanted, and
         a store that is not used any more leaves nothing on the machine."""
-        bridges = {one.name: one.index for one in self.home.links() if one.kind == "bridge"}
+        found = {one.name: one.index for one in self.home.links() if one.kind == "bridge"}
         busy = {one.master for one in self.home.links()}
-        notes = {note.read_text(): note for note in Path(self.run).glob(f"networks/*/{UP}")}
-        for name in notes.keys() & bridges.keys():
-            if bridges[name] not in busy:
-                notes[name].unlink()
-                self.home.do(links.remove_link(name))
-                del bridges[name]
-        if not notes.keys() & bridges.keys() and not nft.usable():
-            firewall.remove(self.nft, self.table)
+        for network, bridge in rules.bridges(self.run).items():
+            if found.get(bridge.name) not in busy:
+                rules.forget_bridge(self.run, network)
+                self.home.do(links.remove_link(bridge.name))
+        if not nft.usable():
+            self.enforce()
 
     def allow(self, request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
         firewall.allow(self.nft, self.table, request["container"], request["addresses"])

@@ -11,10 +11,6 @@ from dataclasses import dataclass, field
 
 from cellbox.model.container import PortSpec
 
-UP = "up"
-"""The note in a network's folder below the run directory that it is in the kernel, as which
-bridge."""
-
 RESOLVER = "127.0.0.11"
 """Where a container finds names, as in Docker's."""
 
@@ -61,7 +57,8 @@ class Wiring:
     Its own resolver answers it where it has ``places``; ``aliases`` are names for it alone, and
     ``hosts`` (``NAME:ADDRESS``) are such names in its file of hosts;
     ``servers`` are asked for all other names (from within its own network if ``inside``), as far as
-    they are in ``allow`` (None: all).
+    they are in ``allow`` (None: all). ``egress`` are the CIDR that it may reach outside of its
+    networks, beside the addresses of names in ``allow``; None for all.
     """
 
     plugs: tuple[Plug, ...] = ()
@@ -72,6 +69,7 @@ class Wiring:
     servers: tuple[str, ...] = ()
     inside: bool = False
     allow: tuple[str, ...] | None = None
+    egress: tuple[str, ...] | None = None
 
     @property
     def resolves(self) -> bool:
