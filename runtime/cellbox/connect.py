@@ -2,28 +2,75 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellbox.errors import InvalidArgument, NotSupported
+from cellbox.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from cellbox.engine import Engine
+    from cellbox.remote.address import Address
+
+HOST = "CELLBOX_HOST"
+"""The environment variable that names an engine where no URL does. Docker's DOCKER_HOST is not
+asked: without a word of ours the engine is the embedded one."""
+
+_FORMS = (
+    "leave it out for the embedded engine, or write local:PATH, unix:///PATH, tcp://HOST:PORT, "
+    "ssh://USER@HOST or context:NAME"
+)
 
 
-def connect(url: str = "") -> Engine:
-    """The engine at ``url``: none for the embedded one, ``local:PATH`` for one with its store
-    there.
+def connect(url: str = "", *, certs: str = "") -> Engine:
+    """The engine at ``url``; nothing is asked of it yet.
 
-    Raises InvalidArgument for what is no such URL, NotSupported for a machine that cannot.
+    ::
+
+        (nothing)                     what CELLBOX_HOST says, else the embedded engine
+        local:PATH                    the embedded engine with its store there
+        unix:///run/docker.sock       a cellbox daemon, or a dockerd
+        tcp://HOST:PORT               with TLS where ``certs`` (a directory with ca.pem, cert.pem,
+                                      key.pem) or DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say so
+        ssh://USER@HOST               over the system's ssh
+        context:NAME                  one of ``docker context ls``; ``context:`` is the current one
+
+    Raises InvalidArgument for what is no such URL, NotFound for an unknown context. RuntimeWarning
+    for a connection that others could read.
     """
+    url = url or os.environ.get(HOST, "")
     scheme, colon, rest = url.partition(":")
-    if url and (scheme != "local" or not rest):
-        if colon and scheme in ("unix", "tcp", "ssh", "http", "https"):
-            raise NotSupported(
-                f"{url}: this version has the embedded engine only; leave the URL out"
-            )
-        raise InvalidArgument(f"{url!r} is no engine: leave it out, or write local:PATH")
+    if not url or (scheme == "local" and rest):
+        return _local(rest)
+    if not colon or scheme not in ("context", "unix", "tcp", "http", "https", "ssh"):
+        raise InvalidArgument(f"{url!r} is no engine: {_FORMS}")
+    return _remote(_address(url, certs))
+
+
+def _local(path: str) -> Engine:
     from cellbox.local.engine import LocalEngine
 
-    return LocalEngine(Path(rest).absolute() if rest else None)
+    return LocalEngine(Path(path).absolute() if path else None)
+
+
+def _address(url: str, certs: str) -> Address:
+    if url.startswith("context:"):
+        from cellbox.remote.contexts import address_of
+
+        return address_of(url.removeprefix("context:"))
+    from cellbox.remote.address import parse
+
+    return parse(url, certs=certs)
+
+
+def _remote(address: Address) -> Engine:
+    from cellbox.remote.engine import RemoteEngine
+
+    if address.in_the_clear:
+        warnings.warn(
+            f"{address} is neither encrypted nor does it ask who calls: use ssh:// or TLS",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return RemoteEngine(address)

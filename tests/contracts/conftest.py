@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.contracts import daemons
 
 from cellbox.connect import connect
 from cellbox.engine import Engine
@@ -19,16 +20,59 @@ from cellbox.model.container import Container, RunSpec
 from cellbox.model.image import Image
 
 
-@pytest.fixture(params=["local"])
-def engine(request: pytest.FixtureRequest, store: Path) -> Iterator[Engine]:
-    """An engine with an empty store. Skips where this machine cannot run containers."""
-    made = connect()
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "differs(engine=reason): where an engine cannot do what the contract says, and why",
+    )
+
+
+@pytest.fixture(params=["local", "remote", "dockerd"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine with an empty store: the embedded one, the same behind its API, and a real dockerd.
+    Skips where this machine cannot run containers."""
+    differs = request.node.get_closest_marker("differs")
+    if differs and request.param in differs.kwargs:
+        pytest.skip(f"{request.param}: {differs.kwargs[request.param]}")
+    made: Engine = request.getfixturevalue(f"{request.param}_engine")
     try:
         made.images.list()
         made.containers.list()
     except CellboxError as error:
         pytest.skip(str(error))
     yield made
+    made.close()
+
+
+@pytest.fixture
+def local_engine(store: Path) -> Engine:
+    """The embedded engine."""
+    return connect()
+
+
+@pytest.fixture
+def remote_engine(
+    local_engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """The embedded engine behind our own API, on a unix socket."""
+    with daemons.serving(local_engine, tmp_path_factory.mktemp("api") / "api.sock") as url:
+        yield connect(url)
+    local_engine.close()
+
+
+@pytest.fixture(scope="session")
+def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real dockerd with a store of its own."""
+    with daemons.dockerd(tmp_path_factory.mktemp("dockerd")) as url:
+        yield url
+
+
+@pytest.fixture
+def dockerd_engine(dockerd: str) -> Iterator[Engine]:
+    """The real dockerd; what the test makes there is gone afterwards."""
+    made = connect(dockerd)
+    yield made
+    daemons.empty(made)
     made.close()
 
 

@@ -30,11 +30,16 @@ def test_info_counts(engine, start, run):
     assert info.cpus >= 1 and info.memory > 1 << 20
 
 
+@pytest.mark.differs(
+    remote="Docker's API tells of no snapshotters",
+    dockerd="Docker's API tells of no snapshotters",
+)
 def test_built_in_drivers_are_plugins(engine):
     found = {(one.kind, one.name) for one in engine.plugins()}
     assert {("snapshotter", "overlay"), ("log", "json-file")} <= found
 
 
+@pytest.mark.differs(remote="it has the daemon's URL", dockerd="it has the daemon's URL")
 def test_the_url_says_where_it_is(engine, store):
     assert engine.url == f"local:{store}"
 
@@ -45,6 +50,7 @@ def test_a_doctor_names_what_is_wrong_and_the_way_out(engine):
     assert all(not one.remedy for one in findings if one.ok)
 
 
+@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
 def test_a_whole_store_has_no_damage(engine, run):
     run("true")
     assert [one for one in engine.check() if one.kind != "cgroup"] == []
@@ -67,11 +73,12 @@ def test_disk_usage(engine, run, start, busybox):
 # Events -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.differs(dockerd="it tells of the tests before too")
 def test_the_events_of_a_life_in_their_order(engine, start):
     id = start(name="web", labels={"tier": "a"}).id
     engine.containers.pause(id)
     engine.containers.unpause(id)
-    engine.containers.rename(id, "front")
+    engine.containers.update(id, name="front")
     engine.containers.stop(id, timeout=0)
     engine.containers.remove(id)
     found = past(engine, type=["container"])
@@ -87,12 +94,14 @@ def test_the_events_of_a_life_in_their_order(engine, start):
     assert attributes["die"]["exitCode"] == "137" and attributes["die"]["image"] == "busybox"
 
 
+@pytest.mark.differs(dockerd="it tells of the tests before too")
 def test_the_events_of_images(engine, busybox):
     engine.images.tag("busybox", "other:1")
     engine.images.remove("other:1")
     assert actions(past(engine, type=["image"])) == ["import", "tag", "untag"]
 
 
+@pytest.mark.differs(dockerd="it tells of the tests before too")
 def test_events_are_filtered(engine, run, start):
     first, second = run("true", labels={"a": "1"}).id, start(name="web").id
     assert {event.id for event in past(engine, container=["web"])} == {second}
@@ -147,6 +156,10 @@ def test_every_method_may_be_called_from_any_thread(engine, run):
     assert engine.containers.list(all=True) == []
 
 
+@pytest.mark.differs(
+    remote="containers belong to the daemon",
+    dockerd="containers belong to the daemon",
+)
 def test_close_ends_what_runs_in_the_foreground_and_nothing_else(engine, start, until):
     attached, detached = start(detach=False).id, start().id
     engine.close()

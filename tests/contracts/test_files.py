@@ -8,8 +8,8 @@ import tarfile
 
 import pytest
 
-from cellbox.errors import CellboxError, InvalidArgument, NotFound, WrongState
-from cellbox.model.container import FileChange, MountKind, MountSpec, RunSpec
+from cellbox.errors import CellboxError, InvalidArgument, NotFound, NotSupported, WrongState
+from cellbox.model.container import FileChange, LogConfig, MountKind, MountSpec, RunSpec
 
 
 def tar_of(*members: tarfile.TarInfo | tuple[str, bytes]) -> io.BytesIO:
@@ -73,7 +73,7 @@ def test_what_is_put_has_the_tars_owners(engine, run, box):
     out.seek(0)
     with tarfile.open(fileobj=out) as archive:
         (member,) = archive.getmembers()
-    assert (member.uid, member.gid, member.mode) == (405, 100, 0o640)
+    assert (member.uid, member.gid, stat.S_IMODE(member.mode)) == (405, 100, 0o640)
 
 
 def test_kinds_of_files(engine, box):
@@ -115,6 +115,7 @@ def test_no_link_leads_out_of_the_container(engine, run, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name == "planted"] == []
 
 
+@pytest.mark.differs(dockerd="it has places for devices in it")
 def test_export_is_the_whole_file_system(engine, box):
     engine.files.put(box, "/srv", tar_of(("a", b"1")))
     out = io.BytesIO()
@@ -141,6 +142,7 @@ def test_a_fresh_container_has_changed_nothing(engine, box):
     assert engine.files.diff(box) == []
 
 
+@pytest.mark.differs(dockerd="for Docker they are changes")
 def test_places_for_mounts_are_no_change(engine, run, tmp_path):
     mounts = (
         MountSpec(MountKind.TMPFS, "/new/deep"),
@@ -171,6 +173,7 @@ def _commands(engine, id):
     return sorted(row[-1] for row in engine.files.processes(id).rows)
 
 
+@pytest.mark.differs(dockerd="it does not tell a bad option from a fault of its own")
 def test_processes_are_told_as_ps_tells_them(engine, start, until):
     id = start("sh", "-c", "sleep 500 & exec sleep 1000").id
     until(lambda: _commands(engine, id) == ["sleep 1000", "sleep 500"])
@@ -191,3 +194,41 @@ def test_processes_and_figures_of_one_that_does_not_run(engine, run):
             verb(id)
         with pytest.raises(NotFound):
             verb("nosuch")
+
+
+# Logs and size ----------------------------------------------------------------------------------
+
+
+@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+def test_what_was_logged_is_forgotten_and_what_comes_is_kept(engine, start, until):
+    id = start("sh", "-c", "echo old; read x; echo new; sleep 1000", interactive=True).id
+    until(lambda: log_of(engine, id) == b"old\n")
+    engine.files.clear_logs(id)
+    assert log_of(engine, id) == b""
+    with engine.containers.attach(id, stdin=True) as stream:
+        stream.write(b"go\n")
+        until(lambda: log_of(engine, id) == b"new\n")
+
+
+@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+def test_the_log_of_an_ended_container_is_forgotten(engine, run):
+    id = run("echo", "old").id
+    engine.files.clear_logs(id)
+    assert log_of(engine, id) == b""
+
+
+@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+def test_a_log_that_is_not_kept_cannot_be_cleared(engine, run):
+    with pytest.raises(NotSupported, match="does not support reading"):
+        engine.files.clear_logs(run("true", log=LogConfig("none")).id)
+
+
+def test_the_size_of_a_container_is_what_it_has_written_and_its_image(engine, run, busybox):
+    id = run("sh", "-c", "head -c 100000 /dev/zero > /made").id
+    written, both = engine.files.size(id)
+    assert 100_000 <= written < 200_000
+    assert both == written + busybox.size
+
+
+def log_of(engine, id):
+    return b"".join(data for _, _, data in engine.containers.logs(id))

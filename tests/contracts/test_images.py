@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -9,7 +10,14 @@ import tarfile
 import pytest
 
 from cellbox import handles
-from cellbox.errors import CellboxError, InUse, InvalidArgument, InvalidReference, NotFound
+from cellbox.errors import (
+    CellboxError,
+    InUse,
+    InvalidArgument,
+    InvalidReference,
+    NotFound,
+    NotSupported,
+)
 from cellbox.model.container import RunSpec
 
 
@@ -31,6 +39,7 @@ def tags(engine, **filters):
 # Names ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.differs(dockerd="of an id that is not there it tells more")
 def test_an_image_is_found_by_name_id_and_prefix(engine, small):
     image = small("zz:1")
     for ref in ("zz:1", "docker.io/library/zz:1", image.id, image.short_id, image.id[7:40]):
@@ -92,6 +101,7 @@ def test_layers_that_another_image_has_stay(engine, busybox, run):
 
 
 @pytest.mark.parametrize("running", [False, True])
+@pytest.mark.differs(dockerd="a forced removal takes the name away")
 def test_a_container_holds_its_image(engine, start, busybox, running):
     id = start().id
     if not running:
@@ -106,6 +116,7 @@ def test_a_container_holds_its_image(engine, start, busybox, running):
 # Lists ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.differs(dockerd="it orders by whole seconds")
 def test_lists_are_newest_first_and_filtered(engine, small):
     small("one", b"1")
     small("two:v1", b"2", changes=["LABEL tier=a"])
@@ -147,10 +158,12 @@ def test_what_is_no_archive_is_refused_and_leaves_nothing(engine, what):
     with pytest.raises(CellboxError):
         engine.images.load(io.BytesIO(what))
     assert engine.images.list() == []
-    assert [one for one in engine.check() if one.kind != "cgroup"] == []  # others share those
+    with contextlib.suppress(NotSupported):  # behind Docker's API
+        assert [one for one in engine.check() if one.kind != "cgroup"] == []  # others share those
 
 
 @pytest.mark.parametrize("format", ["docker", "oci"])
+@pytest.mark.differs(dockerd="before API 1.44 it saves no OCI layout, nor image ids that last")
 def test_what_was_saved_is_loaded_as_it_was(engine, busybox, run, format):
     ran = run("sh", "-c", "echo hi > /new; rm /bin/cat; ln /new /other; chmod 4755 /new")
     saved = engine.images.commit(ran.id, name="made:1", changes=["LABEL a=b"])
@@ -173,6 +186,7 @@ def test_what_was_saved_is_loaded_as_it_was(engine, busybox, run, format):
     assert "No such file" in ran.err and ran.out == "4755 2\n"
 
 
+@pytest.mark.differs(dockerd="before API 1.44 it saves no OCI layout")
 def test_an_archive_is_an_oci_layout_and_dockers_at_once(engine, small):
     small("a:1")
     out = io.BytesIO()
@@ -217,6 +231,7 @@ def test_commit_adds_one_layer_and_what_was_asked_for(engine, busybox, run):
     assert run(image="mine").out == "hi\n"
 
 
+@pytest.mark.differs(dockerd="it has those places in it")
 def test_commit_leaves_out_what_the_engine_made(engine, run):
     """/etc/hostname and its like are mounted; the names they are mounted on are no change."""
     made = engine.images.commit(run("true").id, name="same")
@@ -257,6 +272,7 @@ def test_export_and_import_flatten_an_image(engine, run):
 # Pull -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.differs(dockerd="it asks for the config again")
 def test_pull_brings_an_image_once(engine, registry):
     steps = []
     pulled = engine.images.pull(registry.name, watch=steps.append)
@@ -270,6 +286,7 @@ def test_pull_brings_an_image_once(engine, registry):
     assert registry.blobs_sent == before
 
 
+@pytest.mark.differs(dockerd="it does not understand the error of this registry")
 def test_pull_of_what_is_not_there(engine, registry):
     with pytest.raises(NotFound):
         engine.images.pull(registry.name + "-nosuch")

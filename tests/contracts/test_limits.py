@@ -55,6 +55,7 @@ def test_limits_are_seen_inside(engine, start):
 
 
 @pytest.mark.parametrize("before", [Limits(), Limits(memory=64 * MIB, pids=50)])
+@pytest.mark.differs(dockerd="it wants the limit of swap changed too")
 def test_limits_change_while_it_runs(engine, start, before):
     id = start(limits=before).id
     engine.containers.update(id, limits=Limits(memory=32 * MIB, pids=10))
@@ -65,6 +66,7 @@ def test_limits_change_while_it_runs(engine, start, before):
     assert engine.containers.get(id).status is Status.RUNNING
 
 
+@pytest.mark.differs(dockerd="it wants the limit of swap changed too")
 def test_limits_of_one_that_does_not_run_hold_when_it_starts(engine, busybox):
     id = engine.containers.create(RunSpec("busybox", ("sleep", "1000"), detach=True)).id
     engine.containers.update(id, limits=Limits(memory=32 * MIB))

@@ -1,0 +1,76 @@
+"""What a container of a remote engine looks like inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from cellbox.errors import EngineError, InvalidArgument, NotFound, NotSupported, WrongState
+from cellbox.model.container import FileChange, FileStat, ProcessTable, Stats
+from cellbox.remote import paths
+from cellbox.remote.transport import Transport
+from cellbox.wire.stats import changes_from, stat_from_header, stats_from, top_from
+
+_STAT = "X-Docker-Container-Path-Stat"
+
+
+class RemoteFiles:
+    """See :class:`cellbox.engine.Files`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._http = transport
+
+    def processes(self, ref: str, *, ps_args: str = "-ef") -> ProcessTable:
+        return top_from(self._ask(ref, "/top", {"ps_args": ps_args}))
+
+    def stats(self, ref: str) -> Stats:
+        found = stats_from(self._ask(ref, "/stats", {"stream": False, "one-shot": True}))
+        if not found.read:  # what a daemon tells of one that does not run
+            raise WrongState(f"Container {ref} is not running")
+        return found
+
+    def diff(self, ref: str) -> list[FileChange]:
+        return sorted(changes_from(self._ask(ref, "/changes")), key=lambda one: one.path)
+
+    def stat(self, ref: str, path: str) -> FileStat:
+        if "\0" in path:
+            raise InvalidArgument(f"{path!r} is no path")
+        where = paths.container(ref, "/archive")
+        try:
+            return _stat(self._http.request("HEAD", where, {"path": path}).headers)
+        except NotFound:  # an answer to HEAD has no words
+            self._ask(ref, "/json")
+            raise NotFound("path in the container", path) from None
+
+    def get(self, ref: str, path: str, out: BinaryIO) -> FileStat:
+        with self._http.download(paths.container(ref, "/archive"), {"path": path}) as archive:
+            archive.write_to(out)
+            return _stat(archive.headers)
+
+    def put(self, ref: str, path: str, source: BinaryIO, *, keep_kinds: bool = False) -> None:
+        where = paths.container(ref, "/archive")
+        query = {"path": path, "noOverwriteDirNonDir": keep_kinds}
+        self._http.request("PUT", where, query, body=source)
+
+    def export(self, ref: str, out: BinaryIO) -> None:
+        with self._http.download(paths.container(ref, "/export")) as archive:
+            archive.write_to(out)
+
+    def size(self, ref: str) -> tuple[int, int]:
+        found = self._ask(ref, "/json", {"size": True})
+        return int(found.get("SizeRw") or 0), int(found.get("SizeRootFs") or 0)
+
+    def clear_logs(self, ref: str) -> None:
+        raise NotSupported(
+            "Docker's API cannot clear logs: let them rotate (--log-opt max-size=10m), or do it on "
+            "the engine's machine"
+        )
+
+    def _ask(self, ref: str, what: str, query: Mapping[str, Any] | None = None) -> Any:
+        return self._http.json("GET", paths.container(ref, what), query)
+
+
+def _stat(headers: Mapping[str, str]) -> FileStat:
+    if _STAT not in headers:
+        raise EngineError("the engine did not tell what it was asked about")
+    return stat_from_header(headers[_STAT])
