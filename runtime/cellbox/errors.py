@@ -26,6 +26,8 @@ raises :class:`OSError` naming the call; the rooms above turn it into this tree 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 
 class CellboxError(Exception):
@@ -133,3 +135,29 @@ class IntegrityError(EngineError):
         super().__init__(f"{what} is not what it should be: expected {expected}, got {got}")
         self.expected = expected
         self.got = got
+
+
+# Between processes --------------------------------------------------------------------------------
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as data."""
+    if isinstance(error, OSError) and error.errno:
+        return {"errno": error.errno, "path": str(error.filename or "")}
+    ours = vars(error) if isinstance(error, CellboxError) else {}
+    facts = {name: value for name, value in ours.items() if isinstance(value, str | int)}
+    return {"kind": type(error).__name__, "message": str(error), "facts": facts}
+
+
+def rebuild(data: Mapping[str, Any]) -> Exception:
+    """The exception that :func:`describe` told: OSError, one of ours, or EngineError for the
+    rest."""
+    if "errno" in data:
+        return OSError(data["errno"], os.strerror(data["errno"]), data["path"])
+    kind = globals().get(str(data["kind"]))
+    if not (isinstance(kind, type) and issubclass(kind, CellboxError)):
+        return EngineError(f"{data['kind']}: {data['message']}")
+    error = kind.__new__(kind)
+    Exception.__init__(error, data["message"])
+    vars(error).update(data.get("facts", {}))
+    return error

@@ -7,17 +7,22 @@ import math
 import pytest
 
 from cellbox.containers import checks
-from cellbox.errors import InvalidArgument
+from cellbox.errors import InvalidArgument, NotSupported
 from cellbox.model.container import (
+    DeviceSpec,
+    Dns,
     HealthCheck,
     Limits,
     MountKind,
     MountSpec,
+    PortSpec,
     RestartPolicy,
+    RunSpec,
     Ulimit,
 )
+from cellbox.model.network import EndpointSpec
 
-BIND, TMPFS = MountKind.BIND, MountKind.TMPFS
+BIND, TMPFS, VOLUME = MountKind.BIND, MountKind.TMPFS, MountKind.VOLUME
 MIB = 1 << 20
 
 
@@ -240,6 +245,55 @@ def test_mounts_that_are_refused(mount: MountSpec, message: str) -> None:
         checks.mounts((mount,))
 
 
+@pytest.mark.parametrize(
+    ("mount", "message"),
+    [
+        (MountSpec(VOLUME, "/v", "../up"), "invalid characters"),
+        (MountSpec(VOLUME, "/v", "a"), "too short"),
+        (MountSpec(VOLUME, "/v", "data", subpath="/etc"), "relative path within the volume"),
+        (MountSpec(VOLUME, "/v", "data", subpath="a/../../b"), "relative path within the volume"),
+        (MountSpec(VOLUME, "/v", "data", subpath="a\0b"), "NUL"),
+        (MountSpec(VOLUME, "/v", subpath="a"), "anonymous"),
+        (MountSpec(VOLUME, "/proc", "data"), "/proc"),
+        (MountSpec(BIND, "/v", "/a", propagation="odd"), "invalid propagation mode: odd"),
+    ],
+)
+def test_volumes_that_are_refused(mount: MountSpec, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        checks.mounts((mount,))
+
+
+def test_what_a_container_mounts_stays_there() -> None:
+    for mode in ("shared", "rshared"):
+        with pytest.raises(NotSupported, match="use rslave"):
+            checks.mounts((MountSpec(BIND, "/v", "/a", propagation=mode),))
+    asked = (MountSpec(BIND, "/v", "/a", propagation="rslave"), MountSpec(VOLUME, "/w"))
+    assert checks.mounts(asked) == asked
+
+
+def test_devices_get_canonical_targets() -> None:
+    asked = (DeviceSpec("/dev/a", ""), DeviceSpec("/dev/b", "/x/../y/", "r"))
+    assert checks.devices((*asked, asked[1])) == (
+        DeviceSpec("/dev/a", "/dev/a"),
+        DeviceSpec("/dev/b", "/y", "r"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        (DeviceSpec("a", "/a"), "not an absolute path"),
+        (DeviceSpec("/dev/a", "/a", "rx"), "invalid device mode: rx"),
+        (DeviceSpec("/dev/a", "/a", ""), "invalid device mode"),
+        (DeviceSpec("/dev/a", "/proc/a"), "/proc"),
+        (DeviceSpec("/dev/a\0", "/a"), "NUL"),
+    ],
+)
+def test_devices_that_are_refused(device: DeviceSpec, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        checks.devices((device,))
+
+
 def test_two_mounts_on_one_target_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="Duplicate mount point: /data"):
         checks.mounts((MountSpec(BIND, "/data", "/a"), MountSpec(TMPFS, "/data/")))
@@ -265,6 +319,46 @@ def test_restart_policies() -> None:
     for policy in (RestartPolicy(), RestartPolicy("on-failure", 3), RestartPolicy("always")):
         assert checks.restart(policy, False) == policy
     assert checks.restart(RestartPolicy(""), True).name == ""
+
+
+JOINED = "container:x"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (RunSpec("w", network=JOINED, hostname="h"), "hostname and the network mode"),
+        (RunSpec("w", network=JOINED, links=("a",)), "container type network can't be used with"),
+        (RunSpec("w", network="host", links=("a",)), "host type networking can't be used with"),
+        (RunSpec("w", network=JOINED, dns=Dns(("1.1.1.1",))), "dns and the network mode"),
+        (RunSpec("w", network=JOINED, extra_hosts=("a:1.1.1.1",)), "custom host-to-IP mapping"),
+        (
+            RunSpec(
+                "w", network="host", endpoints=(EndpointSpec("host", mac="02:00:00:00:00:01"),)
+            ),
+            "mac-address and the network mode",
+        ),
+        (RunSpec("w", network=JOINED, ports=(PortSpec(80),)), "port publishing and the container"),
+        (RunSpec("w", network=JOINED, publish_all=True), "port publishing and the container"),
+        (RunSpec("w", network=JOINED, exposed=("80/tcp",)), "port exposing and the container"),
+        (RunSpec("w", network="host", endpoints=(EndpointSpec("n"),)), "any other network"),
+    ],
+)
+def test_what_a_shared_network_leaves_no_room_for(spec: RunSpec, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        checks.network_mode(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        RunSpec("w", network="host", hostname="h", dns=Dns(("1.1.1.1",)), ports=(PortSpec(80),)),
+        RunSpec("w", network="host", endpoints=(EndpointSpec("host"),)),
+        RunSpec("w", network="n", links=("a",), hostname="h", publish_all=True),
+    ],
+)
+def test_what_a_network_allows(spec: RunSpec) -> None:
+    checks.network_mode(spec)
 
 
 IMAGE_HEALTH = HealthCheck(("CMD", "true"), interval=5, retries=2)

@@ -10,11 +10,12 @@ import pytest
 
 from cellbox.containers import spec as specs
 from cellbox.containers.messages import Bundle, IdMap
-from cellbox.errors import InvalidArgument, WrongState
+from cellbox.errors import InvalidArgument, NotSupported, WrongState
 from cellbox.linux import capabilities
 from cellbox.linux.mounts import Mount
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import (
+    DeviceSpec,
     ExecSpec,
     HealthCheck,
     Limits,
@@ -40,7 +41,7 @@ def image(config: ImageConfig) -> Image:
 
 def make(config: ImageConfig = SH, **options: Any) -> Bundle:
     """A bundle; options of ``bundle`` go there, all others into the request."""
-    known = ("rootfs", "id_map", "seccomp", "shared", "host", "events")
+    known = ("rootfs", "id_map", "seccomp", "shared", "host", "events", "volumes", "devices")
     place = {name: options.pop(name) for name in known if name in options}
     return specs.bundle(
         RunSpec("app", **options),
@@ -280,10 +281,57 @@ def test_user_mounts_come_by_depth() -> None:
     assert order.index("/etc") < order.index("/etc/hosts")
     found = targets(bundle)
     assert found["/a/b/c"] == Mount(
-        "bind", "/a/b/c", "/host/c", flags=("nodev", "ro"), idmap=True, recursive=True
+        "bind",
+        "/a/b/c",
+        "/host/c",
+        flags=("nodev", "ro"),
+        idmap=True,
+        recursive=True,
+        propagation="rprivate",
     )
     assert found["/etc"].data == "mode=0700,size=4096"
     assert found["/etc"].flags == ("nosuid", "noexec", "nodev")
+
+
+def test_a_bind_may_be_shallow_or_hear_of_the_host() -> None:
+    bundle = make(
+        mounts=(
+            MountSpec(MountKind.BIND, "/a", "/a", recursive=False, propagation="slave"),
+            MountSpec(MountKind.BIND, "/b", "/b", read_only=True, shallow=True),
+        )
+    )
+    found = targets(bundle)
+    assert (found["/a"].recursive, found["/a"].propagation) == (False, "slave")
+    assert (found["/b"].recursive, found["/b"].shallow) == (True, True)
+    with pytest.raises(NotSupported, match="rslave"):
+        make(mounts=(MountSpec(MountKind.BIND, "/a", "/a", propagation="rshared"),))
+
+
+def test_a_volume_is_bound_from_where_it_is() -> None:
+    mount = MountSpec(MountKind.VOLUME, "/v", "data", True, subpath="a/b", driver="local")
+    bundle = make(mounts=(mount,), volumes={"data": "/store/data/_data"})
+    assert targets(bundle)["/v"] == Mount(
+        "bind",
+        "/v",
+        "/store/data/_data",
+        flags=("nodev", "ro"),
+        idmap=True,
+        recursive=True,
+        propagation="rprivate",
+        subpath="a/b",
+    )
+    assert bundle.volumes == {"data": "local"}
+
+
+def test_a_device_is_a_node_in_dev() -> None:
+    bundle = make(devices=(DeviceSpec("/n/0", "/dev/x"), DeviceSpec("/n/1", "/dev/y", "r")))
+    found = targets(bundle)
+    assert found["/dev/x"] == Mount(
+        "bind", "/dev/x", "/n/0", flags=("nosuid", "noexec"), idmap=True
+    )
+    assert not found["/dev/y"].idmap  # its root has no rights there but what the node gives
+    order = [mount.target for mount in bundle.mounts]
+    assert order.index("/dev") < order.index("/dev/x")
 
 
 def test_a_user_mount_takes_the_place_of_ours() -> None:

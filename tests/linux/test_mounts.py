@@ -161,6 +161,65 @@ def test_submounts_come_along_where_that_was_asked_for(in_namespace, image, sour
     in_namespace(action)
 
 
+def test_a_shallow_bind_is_read_only_but_not_below(in_namespace, image, source):
+    def action():
+        (source / "sub").mkdir()
+        syscalls.mount("tmpfs", str(source / "sub"), "tmpfs")
+        wanted = Mount(
+            "bind", "/data", str(source), recursive=True, flags=("ro", "nodev"), shallow=True
+        )
+        attach(image, wanted)
+        with pytest.raises(OSError):
+            (image / "data/new").touch()
+        (image / "data/sub/new").touch()
+        below = os.statvfs(image / "data/sub").f_flag
+        assert below & os.ST_NODEV and not below & os.ST_RDONLY
+
+    in_namespace(action)
+
+
+@pytest.mark.parametrize(
+    ("mode", "arrives"),
+    [("", True), ("rprivate", False), ("private", False), ("slave", True), ("rslave", True)],
+)
+def test_what_is_mounted_later_arrives_where_that_was_asked_for(
+    in_namespace, image, source, mode, arrives
+):
+    shared = 1 << 20
+
+    def action():
+        syscalls.mount(str(source), str(source), "", 4096)  # MS_BIND
+        syscalls.mount("", str(source), "", shared)
+        (source / "sub").mkdir()
+        attach(image, Mount("bind", "/data", str(source), recursive=True, propagation=mode))
+        syscalls.mount("tmpfs", str(source / "sub"), "tmpfs")
+        (source / "sub/late").touch()
+        assert (image / "data/sub/late").exists() is arrives
+        if mode:  # what is mounted inside never comes out
+            (image / "data/own").mkdir()
+            syscalls.mount("tmpfs", str(image / "data/own"), "tmpfs")
+            assert not os.path.ismount(source / "own")
+
+    in_namespace(action)
+
+
+def test_a_subpath_is_below_the_source_whatever_is_a_link_there(in_namespace, image, source):
+    def action():
+        (source / "a/b").mkdir(parents=True)
+        (source / "a/b/deep").write_text("x")
+        os.symlink("/a/b", source / "in")
+        os.symlink("/etc", source / "out")
+        os.symlink("../../../../../etc", source / "up")
+        for number, path in enumerate(("a/b", "in")):
+            attach(image, Mount("bind", f"/{number}", str(source), subpath=path, flags=("ro",)))
+            assert os.listdir(image / str(number)) == ["deep"]
+        for path in ("out", "up", "none"):
+            with pytest.raises(FileNotFoundError):
+                attach(image, Mount("bind", "/data", str(source), subpath=path))
+
+    in_namespace(action)
+
+
 def test_a_new_file_system_with_its_options(in_namespace, image):
     def action():
         attach(image, Mount("tmpfs", "/data", data="size=64k,mode=1777", flags=("noexec",)))

@@ -61,3 +61,12 @@ def test_a_socket_is_what_is_behind_a_descriptor(ends, kind):
     assert sockets.receive(end, 100) == (b"word", [])
     end.close()
     assert ours.recv(1) == b""
+
+
+def test_an_end_tells_whether_the_other_one_was_closed(ends):
+    ours, theirs = ends
+    assert not sockets.is_left(ours)
+    theirs.send(b"word")
+    assert not sockets.is_left(ours)
+    theirs.close()
+    assert sockets.is_left(ours)

@@ -14,16 +14,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from cellbox.errors import InvalidArgument
+from cellbox.errors import InvalidArgument, NotSupported
 from cellbox.linux.process import signal_number
 from cellbox.model.container import (
+    DeviceSpec,
     HealthCheck,
     Limits,
     MountKind,
     MountSpec,
     RestartPolicy,
+    RunSpec,
     Ulimit,
 )
+from cellbox.model.volume import check_name
 
 MIN_MEMORY = 6 << 20
 MAX_HOSTNAME = 64
@@ -42,6 +45,7 @@ _SYSCTL_NAME = re.compile(r"[a-z0-9_-]+(\.[A-Za-z0-9_-]+)+", re.ASCII)
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 _HOST_ALIAS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
+_PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
 _CPUSET = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", re.ASCII)
 
 
@@ -234,10 +238,7 @@ def mounts(asked: Iterable[MountSpec]) -> tuple[MountSpec, ...]:
         target = mount_target(one.target)
         if target in result:
             raise InvalidArgument(f"Duplicate mount point: {target}")
-        if one.kind is MountKind.BIND:
-            _check_bind(one)
-        else:
-            _check_tmpfs(one)
+        _CHECKS[one.kind](one)
         result[target] = replace(one, target=target)
     return tuple(result.values())
 
@@ -268,6 +269,32 @@ def _check_bind(one: MountSpec) -> None:
             'invalid mount config for type "bind": invalid mount path: '
             f"'{one.source}' mount path must be absolute"
         )
+    _check_propagation(one.propagation)
+
+
+def _check_propagation(mode: str) -> None:
+    if mode not in ("", *_PROPAGATIONS):
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": invalid propagation mode: {mode}'
+        )
+    if mode.endswith("shared"):
+        raise NotSupported(
+            f"bind-propagation={mode} is not in this engine: what a container mounts stays in its "
+            "own user namespace; use rslave for what the host mounts"
+        )
+
+
+def _check_volume(one: MountSpec) -> None:
+    if one.source:
+        check_name(one.source)
+    reason = ""
+    if one.subpath and not one.source:
+        reason = "must not set Subpath when using anonymous volumes"
+    elif one.subpath.startswith("/") or ".." in one.subpath.split("/"):
+        reason = "subpath must be a relative path within the volume"
+    if reason:
+        raise InvalidArgument(f'invalid mount config for type "volume": {reason}')
+    strings((one.subpath,), "a subpath")
 
 
 def _check_tmpfs(one: MountSpec) -> None:
@@ -279,9 +306,67 @@ def _check_tmpfs(one: MountSpec) -> None:
         raise InvalidArgument(f"invalid mode of a tmpfs: {one.mode:o}")
 
 
+_CHECKS = {
+    MountKind.BIND: _check_bind,
+    MountKind.VOLUME: _check_volume,
+    MountKind.TMPFS: _check_tmpfs,
+}
+
+
+def devices(asked: Iterable[DeviceSpec]) -> tuple[DeviceSpec, ...]:
+    """Well-formed devices with canonical targets; of two on one target the last one wins."""
+    result = {}
+    for one in asked:
+        strings((one.source,), "a device")
+        if not one.source.startswith("/"):
+            raise InvalidArgument(f"invalid device: {one.source!r} is not an absolute path")
+        if not one.permissions or not set(one.permissions) <= set("rwm"):
+            raise InvalidArgument(f"invalid device mode: {one.permissions}")
+        target = mount_target(one.target or one.source)
+        result[target] = replace(one, target=target)
+    return tuple(result.values())
+
+
 def _normal(path: str) -> str:
     # POSIX keeps two leading slashes apart from one; Linux does not.
     return "/" + posixpath.normpath(path).lstrip("/")
+
+
+# Networks -------------------------------------------------------------------------------------
+
+
+def network_mode(spec: RunSpec) -> None:
+    """A network that is shared has its names, addresses and ports from whom it is shared with.
+
+    Source: moby ``runconfig`` (validateNetMode).
+    """
+    joined = spec.network.startswith("container:")
+    if not joined and spec.network != "host":
+        return
+    kind = "container type network" if joined else "host type networking"
+    conflicts: tuple[tuple[object, str], ...] = (
+        (joined and spec.hostname, "hostname and the network mode"),
+        (
+            spec.links,
+            f"{kind} can't be used with links. This would result in undefined behavior",
+        ),
+        (joined and spec.dns.servers, "dns and the network mode"),
+        (joined and spec.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        (any(one.mac for one in spec.endpoints), "mac-address and the network mode"),
+        (
+            joined and (spec.ports or spec.publish_all),
+            "port publishing and the container type network mode",
+        ),
+        (joined and spec.exposed, "port exposing and the container type network mode"),
+    )
+    for holds, what in conflicts:
+        if holds:
+            raise InvalidArgument(f"conflicting options: {what}")
+    if any(one.network != spec.network for one in spec.endpoints):
+        raise InvalidArgument(
+            "container sharing network namespace with another container or host cannot be "
+            "connected to any other network"
+        )
 
 
 # Life -----------------------------------------------------------------------------------------

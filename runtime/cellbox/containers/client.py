@@ -29,6 +29,7 @@ from cellbox.errors import EngineError, NotSupported, StartError, Unavailable
 from cellbox.linux.mounts import Mount
 from cellbox.linux.process import signal_number
 from cellbox.model.codec import from_json, to_json
+from cellbox.networks import client as keeper
 
 _START_SECONDS = 20.0
 _NEEDED = (cellbox, zstandard)
@@ -65,13 +66,13 @@ class Launcher:
         return result
 
     def start(
-        self, directory: Path, *, owned: bool, streams: Sequence[tuple[socket.socket, bool]]
+        self, directory: Path, *, owned: bool, streams: Sequence[tuple[socket.socket, bool | None]]
     ) -> socket.socket | None:
         """Start the container whose bundle is in ``directory``; returns when its program runs.
 
-        ``streams`` are (our peer's end of a stream, takes stdin), attached before the program
-        starts. With ``owned`` the socket that comes back keeps the container alive. Raises
-        StartError.
+        ``streams`` are (our peer's end of a stream, takes stdin; None: hears of the end only),
+        attached before the program starts. With ``owned`` the socket that comes back keeps the
+        container alive. Raises StartError.
         """
         request = {
             "directory": str(directory),
@@ -87,6 +88,17 @@ class Launcher:
             return connection
         connection.close()
         return None
+
+    def network(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> keeper.Answer:
+        """Ask the keeper of the store's networks, starting it where there is none. Raises
+        Unavailable."""
+        for _ in range(_CONNECT_TRIES):
+            try:
+                return keeper.ask(str(self._run), request, fds)
+            except (FileNotFoundError, ConnectionError):
+                self._request({"op": "networks"}, ())[0].close()
+        raise Unavailable(f"the keeper of the networks in {self._run} does not answer; "
+                          f"see {keeper.LOG} there")  # fmt: skip
 
     def ensure(self) -> None:
         """Start the launcher if it does not run. Raises NotSupported where this machine forbids

@@ -8,7 +8,9 @@ exec     process; a stream (or none: detached)  ``{}``, then the stream tells al
 stop     signal, timeout                        ``{}`` at once; ``wait`` tells the end
 kill     signal                                 ``{}``
 pause    paused                                 ``{}``
-update   limits, restart, name, attributes      ``{}``
+update   limits, restart, name, attributes,     ``{}``
+         wiring; sockets for names
+clear                                           ``{}``: its log is empty
 wait                                            ``{"exit_code"}`` when the container has ended
 work     job, args; descriptors                 the worker's answer, done inside the container
 ======== ====================================== ==================================================
@@ -31,6 +33,7 @@ from cellbox.linux import sockets
 from cellbox.linux.process import signal_number
 from cellbox.model.codec import from_json
 from cellbox.model.container import Limits
+from cellbox.networks.wiring import Wiring
 
 if TYPE_CHECKING:
     from cellbox.containers.shim import Shim
@@ -93,7 +96,7 @@ def _stream(fds: list[int]) -> socket.socket:
 
 
 def _attach(shim: Shim, request: Any, fds: list[int], _: socket.socket) -> dict[str, Any]:
-    client = Client(_stream(fds), bool(request["stdin"]))
+    client = Client(_stream(fds), request["stdin"])
     client.socket.setblocking(False)
     if request.get("logs"):
         shim.replay(client)
@@ -140,7 +143,7 @@ def _pause(shim: Shim, request: Any, *_: Any) -> dict[str, Any]:
     return {}
 
 
-def _update(shim: Shim, request: Any, *_: Any) -> dict[str, Any]:
+def _update(shim: Shim, request: Any, fds: list[int], *_: Any) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if request.get("limits"):
         group = shim.group
@@ -148,8 +151,17 @@ def _update(shim: Shim, request: Any, *_: Any) -> dict[str, Any]:
             raise InvalidArgument("the container has no cgroup, so its limits cannot be changed")
         group.set(from_json(Limits, request["limits"]))
         changes["limits"] = request["limits"]
-    changes |= {key: request[key] for key in ("restart", "name", "attributes") if key in request}
+    told = ("restart", "name", "attributes", "wiring")
+    changes |= {key: request[key] for key in told if key in request}
     shim.change(changes)
+    if "wiring" in request:
+        shim.rewire(from_json(Wiring, request["wiring"]), fds)
+        fds.clear()  # they are the resolver's
+    return {}
+
+
+def _clear(shim: Shim, *_: Any) -> dict[str, Any]:
+    shim.clear_log()
     return {}
 
 
@@ -175,6 +187,7 @@ _OPERATIONS: Mapping[str, Any] = {
     "kill": _kill,
     "pause": _pause,
     "update": _update,
+    "clear": _clear,
     "wait": _wait,
     "work": _work,
 }

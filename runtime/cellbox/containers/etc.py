@@ -44,14 +44,16 @@ def hosts(
     addresses: Sequence[str] = (),
     extra: Iterable[str] = (),
     gateway: str = "",
+    neighbours: Iterable[str] = (),
 ) -> str:
-    """/etc/hosts: loopback, ``extra`` (``NAME:ADDRESS``), and the container at its ``addresses``.
+    """/etc/hosts: loopback, ``extra`` and ``neighbours`` (``NAME:ADDRESS``), and the container at
+    its ``addresses``.
 
     ``gateway`` stands in for ``host-gateway``. Raises InvalidArgument, also where a gateway is
     asked for and there is none.
     """
     lines = list(_LOOPBACK)
-    for entry in extra:
+    for entry in (*extra, *neighbours):
         alias, address = checks.extra_host(entry)
         if address == "host-gateway":
             if not gateway:
@@ -65,13 +67,18 @@ def hosts(
 
 
 def resolv_conf(
-    host: str, *, own_network: bool, servers: Sequence[str] = (), search: Sequence[str] = ()
+    host: str,
+    *,
+    own_network: bool,
+    servers: Sequence[str] = (),
+    search: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> str:
     """/etc/resolv.conf from the host's (its text).
 
-    ``servers`` and ``search`` replace what the host has. In a network of its own a container cannot
-    reach a server on the host's loopback, so those are left out, and where none is left Docker's
-    choice of public ones stands in.
+    ``servers``, ``search`` and ``options`` replace what the host has. In a network of its own a
+    container cannot reach a server on the host's loopback, so those are left out, and where none is
+    left Docker's choice of public ones stands in.
     """
     words = [line.split() for line in host.splitlines() if line[:1] not in ("#", ";")]
     found = [word[1] for word in words if word[:1] == ["nameserver"] and len(word) > 1]
@@ -79,12 +86,12 @@ def resolv_conf(
     domains = list(search) or [
         name for word in words if word[:1] == ["search"] for name in word[1:]
     ]
-    options = [name for word in words if word[:1] == ["options"] for name in word[1:]]
+    asked = options or [name for word in words if word[:1] == ["options"] for name in word[1:]]
     lines = [f"nameserver {server}" for server in named]
     if domains and domains != ["."]:
         lines.append("search " + " ".join(_domain(name) for name in domains))
-    if options:
-        lines.append("options " + " ".join(options))
+    if asked:
+        lines.append("options " + " ".join(map(_option, asked)))
     return "\n".join(lines) + "\n"
 
 
@@ -111,4 +118,10 @@ def _address(text: str) -> str:
 def _domain(name: str) -> str:
     if not name or any(not (c.isascii() and (c.isalnum() or c in "-_.")) for c in name):
         raise InvalidArgument(f"invalid search domain: {name!r}")
+    return name
+
+
+def _option(name: str) -> str:
+    if not name or any(not (c.isascii() and (c.isalnum() or c in "-_.:")) for c in name):
+        raise InvalidArgument(f"invalid option of the resolver: {name!r}")
     return name

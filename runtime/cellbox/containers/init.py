@@ -46,6 +46,7 @@ from cellbox.containers.program import rehearse as rehearse_program
 from cellbox.linux import capabilities, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
+from cellbox.networks.wiring import RESOLVER
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 _TTY = (5, 0)
@@ -195,12 +196,14 @@ def _raise_loopback() -> None:
 class _Ground:
     """What stands before the order comes: ``scratch``, -1 once it went with the host's files; below
     ``kernel`` the file systems that the kernel fills, -1 where they are to be made anew; the
-    ``root``, -1 for none. ``sysctls`` is the host's /proc/sys."""
+    ``root``, -1 for none. ``sysctls`` is the host's /proc/sys. A scratch that is made after the
+    host's files are gone is ``above`` the root."""
 
     scratch: int
     kernel: int
     root: int
     sysctls: int
+    above: int = 0
 
 
 def _prepare(prepared: Preparation, told: dict[str, Any], sources: list[int]) -> _Ground:
@@ -297,7 +300,7 @@ def _build(
     if not ready:
         os.close(ground.scratch)
         with step("pivot"):
-            mounts.pivot(root)
+            mounts.pivot(root, above=ground.above)
     return root
 
 
@@ -313,6 +316,7 @@ def _new_root(
     with step("rootfs"):
         if ground.scratch < 0:
             ground.scratch = mounts.make_scratch()
+            ground.above = 1
     if ground.kernel < 0 or not prepared:
         ground.kernel = _build_kernel(wanted, ground.scratch, f"{_STAND_IN}.anew")
     with step("rootfs"):
@@ -396,11 +400,23 @@ def _write_sysctl(sysctls: int, key: str, value: str) -> None:
 
 def _finish(bundle: Bundle, root: int, channel: socket.socket) -> int:
     """Standard streams; the descriptor of the channel, which stays open until exec."""
+    if bundle.wiring.resolves:
+        with step("network", "the sockets for names"):
+            _open_names(channel)
     if bundle.process.tty:
         with step("terminal"):
             give_terminal(root, channel)
     os.close(root)
     return channel.fileno()
+
+
+def _open_names(channel: socket.socket) -> None:
+    """Hand the shim the sockets on which its resolver is asked, of the container's network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        for one in (udp, tcp):
+            one.bind((RESOLVER, 53))
+        tcp.listen(32)
+        socket.send_fds(channel, [b'{"names": true}'], [udp.fileno(), tcp.fileno()])
 
 
 def give_terminal(root: int, channel: socket.socket) -> None:
@@ -425,6 +441,7 @@ def _run_program(bundle: Bundle, program: bytes, keep: int) -> None:
         if bundle.process.tty:
             os.tcsetpgrp(0, os.getpid())
         become(bundle.process, program, keep)
+    syscalls.set_name("cellbox-init")
     # Or the sockets of a dead launcher would seem alive for as long as this container.
     syscalls.close_range(3)
     syscalls.capset(_CAP_KILL, _CAP_KILL, 0)

@@ -7,9 +7,10 @@ process is copied in under a millisecond where a new interpreter takes thirty. I
 killing it loses nothing, and it ends by itself when nobody has asked for anything for a while.
 
 On ``launcher.sock`` listens the workshop (:mod:`cellbox.containers.worker`), which takes ``{"op":
-"ping"}`` (``{"pid", "protocol"}``) and ``{"op": "work", "job", "args"}`` with descriptors. On
-``start.sock`` listens the starter (:mod:`cellbox.containers.starter`), which takes ``{"directory",
-"owned", "attach"}`` with one descriptor a stream, and answers ``{"pid"}`` or ``{"failure"}``. Shims
+"ping"}`` (``{"pid", "protocol"}``), ``{"op": "networks"}`` (``{}``, when their keeper runs) and
+``{"op": "work", "job", "args"}`` with descriptors. On ``start.sock`` listens the starter
+(:mod:`cellbox.containers.starter`), which takes ``{"directory", "owned", "attach"}`` with one
+descriptor a stream, and answers ``{"pid"}`` or ``{"failure"}``. Shims
 are kept in reserve, forked ahead of time with all their namespaces made; when one has been used,
 the launcher forks the next.
 """
@@ -149,11 +150,19 @@ def _detach_output() -> None:
     os.close(log)
 
 
+def _has_volumes(store: str) -> bool:
+    """Is a volume mounted here? A later launcher would not have it, but mount another one."""
+    below = os.path.join(store, "volumes", "").replace(" ", "\\040")
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split(" ", 2)[1].startswith(below) for line in file)
+
+
 class Launcher:
     """The parent of all: of the starter, of the one who forks workers, and of shims, a further one
     whenever the starter says so."""
 
     def __init__(self, store: str) -> None:
+        self._store = store
         ping = {"pid": os.getpid(), "protocol": PROTOCOL}
         self.starter = self._fork(START_SOCKET, partial(starter.serve, store))
         self.workshop = self._fork(SOCKET, partial(worker.serve, ping))
@@ -184,7 +193,7 @@ class Launcher:
         poll = select.poll()
         poll.register(self.starter, select.POLLIN)
         poll.register(self.workshop, select.POLLIN)
-        while ready := poll.poll(IDLE_SECONDS * 1000):
+        while (ready := poll.poll(IDLE_SECONDS * 1000)) or _has_volumes(self._store):
             for fd, _ in ready:
                 hear = self._fork_shim if fd == self.starter.fileno() else self._hear_workshop
                 if not hear():

@@ -26,6 +26,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 
 from cellbox.containers import journal
@@ -80,6 +81,11 @@ class LogWriter:
                 self._keep([_entry(rest, stream, _stamp(time.time_ns()))])
         self._partial.clear()
         self._shut()
+
+    def clear(self) -> None:
+        """Forget what is in the file, and all older ones; what waits for a newline is kept."""
+        self._shut()
+        clear(self._path)
 
     def _keep(self, entries: list[bytes]) -> None:
         batch: list[bytes] = []
@@ -136,6 +142,9 @@ class NoWriter(LogWriter):
         super().__init__("", 0, 1)
 
     def write(self, stream: str, data: bytes, now: int | None = None) -> None:
+        """Do nothing."""
+
+    def clear(self) -> None:
         """Do nothing."""
 
 
@@ -240,6 +249,15 @@ def driver(name: str) -> JsonFile:
 def open_log(config: LogConfig, path: str) -> LogWriter:
     """A writer of the log at ``path``. Raises InvalidArgument for an unknown driver or option."""
     return driver(config.driver).writer(path, config.options)
+
+
+def clear(path: str) -> None:
+    """Forget the log at ``path``, which nobody writes to. Who follows it goes on with the next."""
+    folder, name = os.path.split(path)
+    for old in os.listdir(folder):
+        if old == name or old.startswith(f"{name}."):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, old))
 
 
 # --- text ----------------------------------------------------------------------------------------

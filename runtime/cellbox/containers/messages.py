@@ -23,7 +23,15 @@ from typing import Any, TypedDict
 
 from cellbox.linux import capabilities
 from cellbox.linux.mounts import Mount
-from cellbox.model.container import HealthCheck, Limits, LogConfig, RestartPolicy, Ulimit
+from cellbox.model.container import (
+    HealthCheck,
+    Limits,
+    LogConfig,
+    PortSpec,
+    RestartPolicy,
+    Ulimit,
+)
+from cellbox.networks.wiring import Place, Plug, Wiring
 
 MAX_PAYLOAD = 65536
 """Bytes of payload in one packet of a stream."""
@@ -111,7 +119,8 @@ class Bundle:
     ``mounts`` are in the order in which they are made, the first one is the root. ``masked`` and
     ``read_only`` are paths inside. ``directory`` is the container's own on disk (``bundle.json``,
     ``exit.json``, ``container.log``). ``events`` is the path of the engine's event log,
-    ``attributes`` what its events say of the container.
+    ``attributes`` what its events say of the container; ``volumes`` are the drivers of those that
+    it has, by name.
     """
 
     id: str
@@ -134,8 +143,10 @@ class Bundle:
     restart: RestartPolicy = RestartPolicy()
     health: HealthCheck | None = None
     log: LogConfig = LogConfig()
+    wiring: Wiring = Wiring()
     events: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,12 +202,13 @@ class Handover(TypedDict):
     """What a starter tells a shim of its container; with it come descriptors, in this order: what
     holds the slot, the mount namespace of init if it was there to be opened (``mounted``), the
     client's connection if it is ``owned``, the shim's listening socket if it is ``listening``, its
-    ends of the ``pipes`` that are there (standard input, output and error), and the streams to
-    ``attach``, which say whether they take standard input.
+    ends of the ``pipes`` that are there (standard input, output and error), the streams to
+    ``attach``, which say whether they take standard input, and the sockets of each of the
+    ``ports``, a PortSpec as JSON and their number.
 
     It comes while init is on its way. How that went follows: ``runs``, with the master of a
-    terminal if there is one, or a Failure as JSON, null where nothing ``fits``, with the connection
-    of the client, who waits for an answer."""
+    terminal if there is one and the sockets for names, or a Failure as JSON, null where nothing
+    ``fits``, with the connection of the client, who waits for an answer."""
 
     directory: str
     run_directory: str
@@ -209,7 +221,8 @@ class Handover(TypedDict):
 
     listening: bool
     pipes: list[bool]
-    attach: list[bool]
+    attach: list[bool | None]
+    ports: list[tuple[dict[str, Any], int]]
 
 
 @dataclass(frozen=True)
@@ -227,6 +240,7 @@ class RunState:
     restarting: bool = False
     health: str = ""
     failing_streak: int = 0
+    ports: tuple[PortSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -287,6 +301,9 @@ SAMPLE = Bundle(
     restart=RestartPolicy("always"),
     health=HealthCheck(test=("NONE",)),
     log=LogConfig("none", {"a": "b"}),
+    wiring=Wiring(
+        plugs=(Plug("a", "b"),), ports=(PortSpec(1),), places=(Place("a", "b", "c", (), ""),)
+    ),
     attributes={"a": "b"},
 )
 """One of everything: what the launcher reads and writes once, so that all that is worked out at

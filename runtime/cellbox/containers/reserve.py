@@ -100,6 +100,7 @@ def rehearse(run: str) -> None:
             "listening": True,
             "pipes": [fd >= 0 for fd in ours],
             "attach": [False],
+            "ports": [],
         }
         fds = [os.dup(0), os.dup(0), connection.detach()]
         fds += [control.listen(directory).detach(), *ours[1:], end.detach()]

@@ -29,15 +29,14 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from cellbox.containers import control, journal, probes, records, restart, starts
-from cellbox.containers.logs import LogWriter, driver, open_log
+from cellbox.containers import control, journal, probes, records, restart, starts, wires
+from cellbox.containers.logs import LogWriter, clear, driver, open_log
 from cellbox.containers.messages import (
     Bundle,
     ExitRecord,
     Failure,
     Handover,
     Kind,
-    Namespaces,
     Process,
     RunState,
     packet,
@@ -50,6 +49,7 @@ from cellbox.linux import cgroups, sockets, syscalls, trees
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import LogConfig, RestartPolicy
+from cellbox.networks.wiring import Wiring
 
 _FLUSH_SECONDS = 10.0
 """How long an ended container waits for clients that do not read."""
@@ -84,9 +84,14 @@ class Shim:
         self.listener = sockets.seqpacket(next(ends)) if handover["listening"] else None
         self.pipes = [next(ends) if there else -1 for there in handover["pipes"]]
         self.newcomers = [
-            Client(sockets.seqpacket(fd), stdin)
-            for fd, stdin in zip(ends, handover["attach"], strict=True)
+            Client(sockets.seqpacket(next(ends)), stdin) for stdin in handover["attach"]
         ]
+        self.wires: wires.Wires | None = None
+        if "wiring" in self.facts:
+            run = os.path.dirname(os.path.dirname(self.run_directory))
+            facts = self.facts["wiring"]
+            ports = handover["ports"]
+            self.wires = wires.from_handover(self.facts["id"], facts, ports, list(ends), run)
         self.tasks: list[Task] = []
         self.main: Task | None = None
         self.connections: list[socket.socket] = []
@@ -163,6 +168,7 @@ class Shim:
         if any(one.channel is not None for one in self.tasks):
             return  # one of them may be the process that is being started
         known = {pid for one in self.tasks for pid in (one.pid, one.helper)}
+        known |= self.wires.children if self.wires else set()
         orphans = _children() - known
         self.children += orphans.difference(self.children)
 
@@ -183,6 +189,8 @@ class Shim:
             watched[self.listener.fileno()] = (select.POLLIN, self._accept)
         for connection in self.connections:
             watched[connection.fileno()] = (select.POLLIN, bind(self._request, connection))
+        if self.wires:
+            self.wires.watch(watched)
         for connection in self.waiting:
             watched[connection.fileno()] = (select.POLLIN, bind(self._gave_up, connection))
         return watched
@@ -230,6 +238,8 @@ class Shim:
             self._add_main(main)
         said, fds = verdict()
         if main and said == starts.RUNS:
+            if self.wires and self.wires.wiring.resolves:
+                main.names = [fds.pop(), fds.pop()][::-1]
             for master in fds:
                 main.streams.use_terminal(master)
             self._running(main)
@@ -272,12 +282,11 @@ class Shim:
     def _begin(self) -> Task:
         """An init in the namespaces that the container is to have. Raises Failed."""
         bundle = self.bundle
-        with step("namespaces", "a container whose namespace is shared does not run"):
-            self._enter_shared(bundle.namespaces)
         with step("namespaces"):
             if bundle.namespaces.pid == "host":
                 syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-            return start(bundle, self.slot, self.state.restarts, self._sink)
+            restarts = self.state.restarts
+            return start(bundle, self.slot, restarts, self._sink, self._enter_shared)
 
     def _dismiss(self, pid: int, pidfd: int) -> None:
         """The init of the reserve is of no use here."""
@@ -286,16 +295,17 @@ class Shim:
         os.close(pidfd)
         cgroups.discard(starts.own_group())
 
-    def _enter_shared(self, namespaces: Namespaces) -> None:
+    def _enter_shared(self) -> None:
         """Enter the namespaces that the container shares with others, so that its processes are
-        born there; the shim itself has no use for its own. Raises OSError when their owner is gone:
+        born there; the shim itself has no use for its own. Raises Failed when their owner is gone:
         without them the container would be born into the host's."""
-        for pid, flag in starts.shared(namespaces):
-            pidfd = os.pidfd_open(pid)
-            try:
-                syscalls.setns(pidfd, flag)
-            finally:
-                os.close(pidfd)
+        with step("namespaces", "a container whose namespace is shared does not run"):
+            for pid, flag in starts.shared(self.bundle.namespaces):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    syscalls.setns(pidfd, flag)
+                finally:
+                    os.close(pidfd)
 
     def _sink(self, stream: str, data: bytes) -> None:
         if self.log is None:
@@ -344,6 +354,10 @@ class Shim:
         self.children.append(child)
 
     def _running(self, main: Task) -> None:
+        if self.wires:
+            self.wires.begin(main.pid, main.names)
+            if self.wires.ports:  # which a state that another process began does not know
+                self.save()
         self._answer({"pid": main.pid})
         if self.state.restarting:
             self.save(restarting=False, paused=False)
@@ -388,7 +402,12 @@ class Shim:
         self._write_exit()
         if not main.failure:
             self.event("die", exitCode=str(main.exit_code))
+            for name, driver in self.facts.get("volumes", {}).items():
+                attributes = {"container": self.facts["id"], "driver": driver}
+                self._note("volume", "unmount", name, attributes)
         self.main = None
+        if self.wires:
+            self.wires.end()
         if not self.facts.get("auto_remove"):  # else nobody can have its file system any more
             self._let_mounts_go()
         if self.facts.get("namespaces", {}).get("pid"):  # else all died with their first process
@@ -457,6 +476,8 @@ class Shim:
                 one.signal(signal.SIGKILL)
         if self.log:
             self.log.close()
+        if self.wires:
+            self.wires.close()
         self._let_names_go()
         if failure:  # told only now, so that who hears it finds a container that does not run
             self._answer({"failure": to_json(failure)})
@@ -537,6 +558,13 @@ class Shim:
         for stream, data in chain(kept, self.log.waiting() if self.log else ()):
             client.send(packet(Kind.STDOUT if stream == "stdout" else Kind.STDERR, data))
 
+    def clear_log(self) -> None:
+        """Forget the output so far."""
+        if self.log:
+            self.log.clear()
+        else:
+            clear(self._log_path())
+
     def _log_path(self) -> str:
         return os.path.join(self.directory, "container.log")
 
@@ -561,6 +589,16 @@ class Shim:
         self.facts.update(changes)
         self.__dict__.pop("bundle", None)
 
+    def rewire(self, wiring: Wiring, names: Sequence[int]) -> None:
+        """The container is in other networks now; ``names`` are the sockets for its resolver, where
+        it had none."""
+        if self.wires is None:
+            run = os.path.dirname(os.path.dirname(self.run_directory))
+            self.wires = wires.Wires(self.facts["id"], Wiring(), (), run)
+            if self.main:
+                self.wires.begin(self.main.pid, [])
+        self.wires.rewire(wiring, names)
+
     # Records -------------------------------------------------------------------------------------
 
     def save(self, **changes: Any) -> None:
@@ -572,6 +610,7 @@ class Shim:
             "pid": pid,
             "pid_start": processes.start_time(pid) if pid else 0,
             "started": self.started,
+            "ports": tuple(self.wires.ports) if self.wires else (),
         }
         self.state = RunState(**{**vars(self.state), **known, **changes})
         try:
@@ -581,10 +620,15 @@ class Shim:
 
     def event(self, action: str, log: str = "", /, **attributes: str) -> None:
         """Append to the engine's event log, or to another one."""
+        known = {**self.facts.get("attributes", {}), **attributes}
+        self._note("container", action, self.facts.get("id", ""), known, log)
+
+    def _note(
+        self, kind: str, action: str, id: str, attributes: Mapping[str, str], log: str = ""
+    ) -> None:
         if self.facts.get("events"):
-            known = {**self.facts.get("attributes", {}), **attributes}
-            event = {"time": time.time(), "kind": "container", "action": action}
-            line = json.dumps({**event, "id": self.facts["id"], "attributes": known}).encode()
+            event = {"time": time.time(), "kind": kind, "action": action, "id": id}
+            line = json.dumps({**event, "attributes": attributes}).encode()
             journal.append(log or self.facts["events"], line, limit=journal.EVENTS_LIMIT)
 
 

@@ -22,11 +22,20 @@ from cellbox.containers.messages import Bundle, IdMap, Namespaces, Process
 from cellbox.errors import InvalidArgument, WrongState
 from cellbox.linux import capabilities
 from cellbox.linux.mounts import Mount
-from cellbox.model.container import ExecSpec, HealthCheck, LogConfig, MountKind, MountSpec, RunSpec
+from cellbox.model.container import (
+    DeviceSpec,
+    ExecSpec,
+    HealthCheck,
+    LogConfig,
+    MountKind,
+    MountSpec,
+    RunSpec,
+)
 from cellbox.model.image import Image, ImageConfig
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_SIZE = 64 << 20
+PROPAGATION = "rprivate"
 STOP_SIGNAL = "TERM"
 STOP_TIMEOUT = 10.0
 SHELL = ("/bin/sh", "-c")
@@ -68,9 +77,13 @@ def bundle(
     shared: Mapping[str, int] | None = None,
     host: Host = Host(),
     events: str = "",
+    volumes: Mapping[str, str] | None = None,
+    devices: Sequence[DeviceSpec] = (),
 ) -> Bundle:
     """All that is needed to run ``spec`` on ``image``.
 
+    Volumes are given names by now, and ``volumes`` says where on the host each of them is.
+    ``devices`` are those of the request as they were found, their sources nodes that can be bound.
     ``rootfs`` are the snapshotter's mounts, the root first. ``seccomp`` is the path of the
     compiled filter for this request. ``shared`` gives the host's pid of each running container
     that the request names as ``container:REF``, by REF. Raises InvalidArgument, and WrongState for
@@ -86,7 +99,12 @@ def bundle(
         name=name,
         directory=directory,
         process=_first_process(spec, config, hostname, seccomp),
-        mounts=_mounts(spec, rootfs, directory, namespaces, tuple(id_map), host),
+        mounts=_mounts(
+            spec,
+            rootfs,
+            _own_mounts(spec, directory, namespaces, tuple(id_map), host),
+            _asked_mounts(spec, volumes or {}, devices),
+        ),
         hostname=hostname,
         domainname=checks.hostname(spec.domainname, "domain name") if spec.domainname else "",
         masked=masked,
@@ -108,6 +126,9 @@ def bundle(
         log=_log(spec.log),
         events=events,
         attributes={**config.labels, **spec.labels, "image": spec.image, "name": name},
+        volumes={
+            mount.source: mount.driver for mount in spec.mounts if mount.kind is MountKind.VOLUME
+        },
     )
 
 
@@ -258,8 +279,7 @@ def _owner(
 def _hostname(spec: RunSpec, id: str, host: Host) -> str:
     if spec.hostname and spec.uts == "host":
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
-    if spec.hostname and spec.network.startswith("container:"):
-        raise InvalidArgument("conflicting options: hostname and the network mode")
+    checks.network_mode(spec)
     if spec.hostname:
         return checks.hostname(spec.hostname)
     takes_hosts = spec.network == "host" or spec.uts == "host"
@@ -272,23 +292,33 @@ def _hostname(spec: RunSpec, id: str, host: Host) -> str:
 def _mounts(
     spec: RunSpec,
     rootfs: Sequence[Mount],
+    ours: Sequence[Mount],
+    asked: Sequence[Mount],
+) -> tuple[Mount, ...]:
+    """The root, then all others by depth, so that none hides what was mounted below it. What the
+    user asked for takes the place of ours on the same target."""
+    targets = {mount.target for mount in asked}
+    kept = [mount for mount in ours if not _replaced(mount.target, targets)]
+    root, *trees = (_root(mount, spec) for mount in rootfs)
+    rest = [*trees, *kept, *asked]
+    return (root, *sorted(rest, key=lambda mount: mount.target.count("/")))
+
+
+def _own_mounts(
+    spec: RunSpec,
     directory: str,
     namespaces: Namespaces,
     id_map: tuple[IdMap, ...],
     host: Host,
-) -> tuple[Mount, ...]:
-    """The root, then all others by depth, so that none hides what was mounted below it."""
-    asked = checks.mounts(spec.mounts)
-    targets = {mount.target for mount in asked}
-    ours = [
-        *_kernel_mounts(spec, namespaces, id_map),
-        *host.cgroups,
-        *_etc_mounts(directory),
-    ]
-    kept = [mount for mount in ours if not _replaced(mount.target, targets)]
-    root, *trees = (_root(mount, spec) for mount in rootfs)
-    rest = [*trees, *kept, *(_user_mount(mount, spec) for mount in asked)]
-    return (root, *sorted(rest, key=lambda mount: mount.target.count("/")))
+) -> list[Mount]:
+    return [*_kernel_mounts(spec, namespaces, id_map), *host.cgroups, *_etc_mounts(directory)]
+
+
+def _asked_mounts(
+    spec: RunSpec, volumes: Mapping[str, str], devices: Sequence[DeviceSpec]
+) -> list[Mount]:
+    mounts = [_user_mount(mount, spec, volumes) for mount in checks.mounts(spec.mounts)]
+    return [*mounts, *(_device(device) for device in checks.devices(devices))]
 
 
 def _replaced(target: str, by: set[str]) -> bool:
@@ -354,22 +384,37 @@ def _etc_mounts(directory: str) -> Iterable[Mount]:
         yield Mount("bind", target, source=source, idmap=True)
 
 
-def _user_mount(asked: MountSpec, spec: RunSpec) -> Mount:
+def _user_mount(asked: MountSpec, spec: RunSpec, volumes: Mapping[str, str]) -> Mount:
     read_only = ("ro",) if asked.read_only else ()
     if asked.kind is MountKind.TMPFS:
         size = "" if asked.size is None else f",size={asked.size}"
         data = f"mode={asked.mode:04o}{size}"
         return Mount("tmpfs", asked.target, flags=(*_NOTHING_BUT_DATA, *read_only), data=data)
+    is_volume = asked.kind is MountKind.VOLUME
     # With mapped ids the container's root is the owner of root's files, device nodes among them.
     nodev = () if spec.security.privileged else ("nodev",)
     return Mount(
         "bind",
         asked.target,
-        source=asked.source,
+        source=volumes[asked.source] if is_volume else asked.source,
         flags=(*nodev, *read_only),
         idmap=True,
-        recursive=True,
+        recursive=is_volume or asked.recursive,
+        shallow=asked.shallow,
+        propagation=asked.propagation or PROPAGATION,
+        subpath=asked.subpath,
     )
+
+
+def _device(device: DeviceSpec) -> Mount:
+    flags = ("nosuid", "noexec")
+    # Without a map the node is nobody's, and its root has no more rights to it than the node gives.
+    return Mount("bind", device.target, source=device.source, flags=flags, idmap=has_all(device))
+
+
+def has_all(device: DeviceSpec) -> bool:
+    """May it be read and written? Docker's ``m``, to make such a node, nobody may here."""
+    return {"r", "w"} <= set(device.permissions)
 
 
 def _covered(spec: RunSpec, host: Host) -> tuple[tuple[str, ...], tuple[str, ...]]:

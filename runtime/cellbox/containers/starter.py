@@ -60,6 +60,7 @@ def serve_one(unborn: Unborn, directory: str, slot: int, restarts: int, stdio: l
         bundle = records.read_bundle(directory)
         assert bundle is not None
         birth.order(bundle, directory, stdio)
+        birth.connect(bundle)
         birth.prepare(bundle, records.run_directory(os.getcwd(), bundle.id), restarts)
 
     message = unborn.connection.recv(64)

@@ -40,6 +40,7 @@ from cellbox.linux import cgroups, idmap, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import Limits
+from cellbox.networks import client, names, ports, rules
 
 _FLAGS = {
     "network": syscalls.CLONE_NEWNET,
@@ -251,6 +252,27 @@ class Birth:
         with step("start"):
             records.write(f"{run_directory}/{records.STATE}", self.state)
 
+    def connect(self, bundle: Bundle) -> None:
+        """Plug the container into its networks, and let its neighbours know its names."""
+        wiring = bundle.wiring
+        if wiring.plugs:
+            with step("network"):
+                namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    ruled = bool(wiring.ports) or wiring.egress is not None
+                    plugs = [to_json(one) for one in wiring.plugs]
+                    request = {"op": "plug", "plugs": plugs, "rules": ruled}
+                    answer, _ = client.ask_anew(".", request, [namespace])
+                finally:
+                    close([namespace])
+                if "error" in answer:
+                    raise worker.rebuild(answer["error"])
+        for place in wiring.places:
+            with step("network"):
+                names.publish(
+                    place.directory, place.endpoint, bundle.id, place.names, place.ip, place.ip6
+                )
+
     def forget(self) -> None:
         """Let go of it."""
         self.feed.close()
@@ -287,7 +309,8 @@ class Order:
 class Start:
     """A container that is being started with an init and a shim of the reserve.
 
-    Raises OSError, and IntegrityError where the bundle cannot be read or is of another place.
+    Raises OSError, IntegrityError where the bundle cannot be read or is of another place, and
+    what says that a port cannot be had.
     """
 
     def __init__(self, order: Order, birth: Birth, shim: socket.socket) -> None:
@@ -300,6 +323,8 @@ class Start:
         )
         """Else the shim starts the container by itself."""
         self.wanted = spares.wanted(self.bundle.mounts)
+        self._bound = ports.bind(self.bundle.wiring.ports, self.bundle.name)
+        self._names: list[int] = []
         self._rooted = False
         self._facts = {name: fact for name, fact in facts.items() if name not in _OF_INIT}
         self._order, self._birth, self._shim = order, birth, shim
@@ -346,6 +371,9 @@ class Start:
         return True
 
     def _begin(self) -> None:
+        taken = tuple(one.spec for one in self._bound)
+        if ruled := rules.of(self.bundle.wiring, self.bundle.id, taken):
+            rules.note(".", self.bundle.id, ruled)
         if self.fits:
             theirs, self._ours = stdio(self.bundle.process.tty, self.bundle.process.stdin)
             spare, root = self._birth.spare, self.bundle.mounts[0]
@@ -355,8 +383,10 @@ class Start:
                 self._birth.order(self.bundle, self.directory, theirs, self._rooted)
             finally:
                 close(theirs)
+            self._birth.connect(self.bundle)
         with step("start"):
             self._listener = control.listen(self.run_directory)
+        self._birth.state = replace(self._birth.state, ports=taken)
         if self.fits:
             self._birth.prepare(self.bundle, self.run_directory, 0)
 
@@ -365,6 +395,8 @@ class Start:
         message, fds = hear(self.channel)
         if "terminal" in message:
             self._terminal = fds[0]
+        elif "names" in message:
+            self._names = fds
         elif "failure" in message:
             self._failure = from_json(Failure, message["failure"])
         return not message
@@ -385,14 +417,17 @@ class Start:
             "listening": self._listener is not None,
             "pipes": [fd >= 0 for fd in self._ours],
             "attach": [wish["stdin"] for wish in order.request.get("attach", ())],
+            "ports": [(to_json(one.spec), len(one.sockets)) for one in self._bound],
         }
-        idle = not owned and not order.streams and "health" not in self._facts
+        watched = "health" in self._facts or "wiring" in self._facts
+        idle = not owned and not order.streams and not watched
         there = [order.connection] if owned else []
         there += [self._listener] if self._listener else []
         fds = [fd for fd in (birth.lock, birth.mountns) if fd >= 0]
         fds += [end.fileno() for end in there]
         fds += [fd for fd in self._ours if fd >= 0]
         fds += [stream.fileno() for stream in order.streams]
+        fds += [end.fileno() for one in self._bound for end in one.sockets]
         data = (UNTIL_WOKEN if idle else AT_ONCE) + marshal.dumps(dict(message))
         self._tell_shim(data, fds)
 
@@ -410,6 +445,7 @@ class Start:
         runs = self.fits and not self._failure
         if runs:
             verdict, fds = RUNS, [self._terminal] if self._terminal >= 0 else []
+            fds += self._names
         else:
             verdict = json.dumps(to_json(self._failure)).encode()
             fds = [order.connection.fileno()]
@@ -427,7 +463,9 @@ class Start:
         self._forget()
 
     def _forget(self) -> None:
-        close([*self._ours, self._terminal])
+        close([*self._ours, self._terminal, *self._names])
+        for one in self._bound:
+            one.close()
         for end in (self._listener, self._shim):
             if end:
                 end.close()

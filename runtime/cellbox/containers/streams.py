@@ -32,10 +32,11 @@ Sink = Callable[[str, bytes], None]
 
 @dataclass
 class Client:
-    """One who is attached: a socket, and what could not be sent yet."""
+    """One who is attached: a socket, and what could not be sent yet. ``stdin`` says whether its
+    input is the program's, None that it wants to hear of the end only."""
 
     socket: socket.socket
-    stdin: bool
+    stdin: bool | None
     waiting: deque[bytes] = field(default_factory=deque)
 
     def send(self, data: bytes) -> bool:
@@ -126,11 +127,15 @@ class Streams:
             return
         name = self.fds[fd]
         self._sink(name, data)
-        self.broadcast(packet(Kind.STDOUT if name == "stdout" else Kind.STDERR, data))
+        piece = packet(Kind.STDOUT if name == "stdout" else Kind.STDERR, data)
+        self._send([client for client in self.clients if client.stdin is not None], piece)
 
     def broadcast(self, data: bytes) -> None:
         """Send one packet to all clients."""
-        for client in list(self.clients):
+        self._send(list(self.clients), data)
+
+    def _send(self, clients: list[Client], data: bytes) -> None:
+        for client in clients:
             if not client.send(data):
                 self.drop(client)
 

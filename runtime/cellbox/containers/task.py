@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NoReturn
@@ -48,6 +49,7 @@ class Task:
         self.helper = 0
         # Its container ended before it could run: as if it had run, and died with it.
         self.overtaken = False
+        self.names: list[int] = []
         self._held: list[int] = []
         self.on_end: Callable[[Task], None] | None = None
 
@@ -67,6 +69,9 @@ class Task:
         message, fds = starts.hear(self.channel)
         if "terminal" in message:
             self.streams.use_terminal(fds[0])
+            return False
+        if "names" in message:
+            self.names = fds
             return False
         if "failure" in message:
             # Decided only at the end of the channel, when the process is done with it.
@@ -130,13 +135,15 @@ def begun(pid: int, pidfd: int, pipes: list[int], sink: Sink) -> Task:
     return task
 
 
-def start(bundle: Bundle, slot: int, restarts: int, sink: Sink) -> Task:
+def start(bundle: Bundle, slot: int, restarts: int, sink: Sink, enter: Callable[[], None]) -> Task:
     """Start a container without the launcher: with a starter that is forked for it, and an init of
-    its own. Raises OSError."""
+    its own. ``enter`` is called between: who is born before is outside the namespaces that the
+    container shares. Raises OSError, and what ``enter`` raises."""
     theirs, ours = starts.stdio(bundle.process.tty, bundle.process.stdin)
     connection, starters = sockets.pair()
     feed, to_init = sockets.pair()
     channel, from_init = sockets.pair()
+    _come_back()
     helper = os.fork()
     if helper == 0:
         try:
@@ -150,13 +157,29 @@ def start(bundle: Bundle, slot: int, restarts: int, sink: Sink) -> Task:
     starts.close(theirs)
     for end in (starters, to_init):
         end.close()
-    flags = starts.clone_flags(bundle.namespaces)
     ends = [end.detach() for end in (connection, feed, channel)]
+    try:
+        enter()
+    except BaseException:
+        starts.close((*ends, *ours))
+        from_init.close()
+        os.waitpid(helper, 0)
+        raise
+    flags = starts.clone_flags(bundle.namespaces)
     pid, pidfd = bear(ends, flags, preparation(bundle))
     os.close(ends[0])
     task = _task(from_init, ours, sink)
     task.pid, task.pidfd, task.helper = pid, pidfd, helper
     return task
+
+
+def _come_back() -> None:
+    """Let children be born into our own pid namespace again, where we have the rights to: after an
+    earlier start they would be born into the one that the container shares."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    with suppress(PermissionError):
+        syscalls.setns(own, syscalls.CLONE_NEWPID)
+    os.close(own)
 
 
 def bear(ends: Sequence[int], flags: int, prepared: Preparation) -> tuple[int, int]:

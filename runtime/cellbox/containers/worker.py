@@ -17,11 +17,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from cellbox import errors
 from cellbox.containers.messages import MAX_REQUEST
+from cellbox.errors import describe as describe
+from cellbox.errors import rebuild as rebuild
 from cellbox.linux import mounts, sockets, syscalls
 from cellbox.linux.mounts import Mount
 from cellbox.model.codec import from_json
+from cellbox.networks import client
 
 _PATIENCE = 2.0
 """Seconds that one who has connected has for sending a request; nobody else is heard meanwhile."""
@@ -62,6 +64,10 @@ def _accept(ping: Mapping[str, Any], launcher: socket.socket, listener: socket.s
             request = json.loads(data)
             if request["op"] == "ping":
                 send(connection, ping)
+                return
+            if request["op"] == "networks":
+                client.ask_anew(".", {"op": "ping"})
+                send(connection, {})
                 return
             from cellbox.images import jobs  # noqa: F401
 
@@ -165,26 +171,3 @@ def receive(connection: socket.socket) -> dict[str, Any]:
     if "error" in reply:
         raise rebuild(reply["error"])
     return reply
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """An exception as data."""
-    if isinstance(error, OSError) and error.errno:
-        return {"errno": error.errno, "path": str(error.filename or "")}
-    ours = vars(error) if isinstance(error, errors.CellboxError) else {}
-    facts = {name: value for name, value in ours.items() if isinstance(value, str | int)}
-    return {"kind": type(error).__name__, "message": str(error), "facts": facts}
-
-
-def rebuild(data: Mapping[str, Any]) -> Exception:
-    """The exception that :func:`describe` told: OSError, one of ours, or EngineError for the
-    rest."""
-    if "errno" in data:
-        return OSError(data["errno"], os.strerror(data["errno"]), data["path"])
-    kind = getattr(errors, str(data["kind"]), None)
-    if not (isinstance(kind, type) and issubclass(kind, errors.CellboxError)):
-        return errors.EngineError(f"{data['kind']}: {data['message']}")
-    error = kind.__new__(kind)
-    Exception.__init__(error, data["message"])
-    vars(error).update(data.get("facts", {}))
-    return error

@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import socket
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from cellbox.linux import sockets
 from cellbox.linux import syscalls as sys
 
 MAX_LAYERS = 120
@@ -35,6 +38,7 @@ _ATTRIBUTES = {
     "nodev": sys.MOUNT_ATTR_NODEV,
     "noexec": sys.MOUNT_ATTR_NOEXEC,
 }
+_PROPAGATIONS = {"private": sys.MS_PRIVATE, "slave": sys.MS_SLAVE}
 # What mount_setattr(2) says where a file system, or the caller, cannot have ID-mapped mounts.
 _NO_IDMAP = {errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 # Below these nothing of the image may stand in the way, so a symbolic link there is refused.
@@ -53,7 +57,10 @@ class Mount:
     path of a bind. ``idmap`` asks that owners be shown through the container's own map of ids (ID 0
     on disk is the container's root), where the kernel can. ``flags`` are words of mount(8): ``ro``,
     ``nosuid``, ``nodev``, ``noexec``; ``data`` the file system's own options; ``recursive`` takes a
-    bind's submounts along.
+    bind's submounts along, to which ``ro`` does not apply where it is ``shallow``. ``propagation``
+    is ``private`` or ``slave`` (what the host mounts there later arrives), with an ``r`` before it
+    for submounts too. ``subpath`` is where in a bind's source to look, whose links lead nowhere
+    outside of it.
     """
 
     kind: str
@@ -66,7 +73,13 @@ class Mount:
     data: str = ""
     idmap: bool = False
     recursive: bool = False
+    shallow: bool = False
+    propagation: str = ""
+    subpath: str = ""
 
+
+_ELSEWHERE = re.compile(r"/proc/([1-9][0-9]*)/root(/.+)")
+"""A path as another process sees it."""
 
 # The privileged half -------------------------------------------------------------------------
 
@@ -110,18 +123,79 @@ def renew_volatile(mount: Mount) -> None:
 
 
 def _open_source(mount: Mount, path: str, userns: int) -> int:
-    attributes = _attributes(mount.flags) if mount.kind == "bind" else 0
     deep = sys.AT_RECURSIVE if mount.recursive else 0
-    fd = clone_tree(sys.AT_FDCWD, path, recursive=mount.recursive)
+    if mount.subpath:
+        fd = _clone_below(path, mount.subpath, recursive=mount.recursive)
+    elif elsewhere := _ELSEWHERE.fullmatch(path):
+        fd = _clone_elsewhere(int(elsewhere[1]), elsewhere[2], recursive=mount.recursive)
+    else:
+        fd = clone_tree(sys.AT_FDCWD, path, recursive=mount.recursive)
     try:
-        if attributes:
-            sys.mount_setattr(fd, "", sys.AT_EMPTY_PATH | deep, set=attributes)
+        if mount.kind == "bind":
+            _restrict(fd, mount, deep)
         if mount.idmap and userns >= 0:
             _map_ids(fd, deep, userns)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _restrict(fd: int, mount: Mount, deep: int) -> None:
+    shallow = [flag for flag in mount.flags if flag == "ro" and mount.shallow]
+    attributes = _attributes([flag for flag in mount.flags if flag not in shallow])
+    propagation = _PROPAGATIONS.get(mount.propagation.removeprefix("r"), 0)
+    alone = 0 if mount.propagation.startswith("r") else propagation
+    if alone:  # where it is for submounts too, it goes with the rest
+        sys.mount_setattr(fd, "", sys.AT_EMPTY_PATH, propagation=alone)
+    if attributes or propagation:
+        below = 0 if alone else propagation
+        sys.mount_setattr(fd, "", sys.AT_EMPTY_PATH | deep, set=attributes, propagation=below)
+    if shallow:
+        sys.mount_setattr(fd, "", sys.AT_EMPTY_PATH, set=_attributes(shallow))
+
+
+def _clone_below(path: str, subpath: str, *, recursive: bool) -> int:
+    """A detached copy of what is at ``subpath`` in the directory ``path``, and nowhere else: who
+    filled that may have put links in it (CVE-2017-1002101)."""
+    top = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inside = open_inside(top, subpath)
+    finally:
+        os.close(top)
+    try:
+        flags = sys.OPEN_TREE_CLONE | sys.AT_EMPTY_PATH
+        return sys.open_tree(inside, "", flags | (sys.AT_RECURSIVE if recursive else 0))
+    finally:
+        os.close(inside)
+
+
+def _clone_elsewhere(pid: int, path: str, *, recursive: bool) -> int:
+    """A detached copy of the mount at ``path`` as the process ``pid`` sees it, by a child that goes
+    there: the kernel copies only what is in the caller's mount namespace (open_tree(2), EINVAL).
+    """
+    pidfd = os.pidfd_open(pid)
+    ours, theirs = sockets.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            sys.setns(pidfd, sys.CLONE_NEWNS)
+            fd = clone_tree(sys.AT_FDCWD, path, recursive=recursive)
+            socket.send_fds(theirs, [b"0"], [fd])
+        except OSError as error:
+            theirs.send(str(error.errno).encode())
+        finally:
+            os._exit(0)
+    os.close(pidfd)
+    theirs.close()
+    data, fds = sockets.receive(ours, 16)
+    ours.close()
+    with suppress(ChildProcessError):  # who ignores SIGCHLD has none to wait for
+        os.waitpid(child, 0)
+    if not fds:
+        number = int(data or errno.ESRCH)
+        raise OSError(number, os.strerror(number), f"/proc/{pid}/root{path}")
+    return fds[0]
 
 
 def clone_tree(dirfd: int, path: str | bytes, *, recursive: bool = False) -> int:
@@ -247,9 +321,11 @@ def _detached_overlay(mount: Mount, sources: Iterator[int], scratch: int) -> int
 
 
 def make_filesystem(kind: str, data: str = "", flags: Sequence[str] = ()) -> int:
-    """A detached mount of a new file system; ``data`` holds its options, comma-separated."""
+    """A detached mount of a new file system; ``data`` holds its options, comma-separated. What it
+    is mounted from is called as its kind, as mount(8) does."""
     context = sys.fsopen(kind)
     try:
+        sys.fsconfig(context, sys.FSCONFIG_SET_STRING, "source", kind)
         for option in filter(None, data.split(",")):
             key, equals, value = option.partition("=")
             if equals:
@@ -354,11 +430,13 @@ def seal(root: int) -> None:
     sys.mount_setattr(root, "", sys.AT_EMPTY_PATH, set=sys.MOUNT_ATTR_RDONLY)
 
 
-def pivot(root: int) -> None:
-    """Let the mount behind ``root`` be the root of this mount namespace, and let go of the old
-    one."""
+def pivot(root: int, *, above: int = 0) -> None:
+    """Let the mount behind ``root`` be the root of this mount namespace, and let go of the old one,
+    with as many mounts as are stacked on it, ``above``."""
     os.fchdir(root)
-    # With both names the same the old root is stacked on the new one (pivot_root(2), NOTES).
+    # With both names the same the old root is stacked on the new one (pivot_root(2), NOTES); what
+    # is found by that name is the topmost. Who enters the namespace would find it, too.
     sys.pivot_root(".", ".")
-    sys.umount(".")
+    for _ in range(1 + above):
+        sys.umount(".")
     os.chdir("/")

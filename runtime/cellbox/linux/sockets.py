@@ -7,6 +7,7 @@ None of them is inherited by a program: the library's own ``socket.recv_fds`` ca
 from __future__ import annotations
 
 import array
+import select
 import socket
 
 _ROOM = socket.CMSG_LEN(253 * array.array("i").itemsize)  # SCM_MAX_FD
@@ -32,6 +33,13 @@ def seqpacket(fd: int) -> socket.socket:
 def bare(fd: int) -> socket.SocketType:
     """As :func:`blocking`, without what the library puts around it: for one who must stay small."""
     return socket.SocketType(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
+
+
+def is_left(connection: socket.SocketType) -> bool:
+    """Has the other end been closed?"""
+    poller = select.poll()
+    poller.register(connection.fileno(), 0)
+    return bool(poller.poll(0))
 
 
 def receive(connection: socket.SocketType, size: int) -> tuple[bytes, list[int]]:

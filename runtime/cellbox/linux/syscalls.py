@@ -209,10 +209,18 @@ def fsmount(fd: int, attributes: int = 0) -> int:
 
 
 def mount_setattr(
-    dirfd: int, path: str | bytes, flags: int, *, set: int = 0, clear: int = 0, userns: int = 0
+    dirfd: int,
+    path: str | bytes,
+    flags: int,
+    *,
+    set: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    userns: int = 0,
 ) -> None:
-    """mount_setattr(2) on a mount; ``userns`` is a file descriptor for MOUNT_ATTR_IDMAP."""
-    attributes = _MountAttr(set, clear, 0, userns)
+    """mount_setattr(2) on a mount; ``propagation`` is MS_PRIVATE or MS_SLAVE, 0 leaves it as it is;
+    ``userns`` is a file descriptor for MOUNT_ATTR_IDMAP."""
+    attributes = _MountAttr(set, clear, propagation, userns)
     _check(
         _syscall(
             _MOUNT_SETATTR,
