@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=50)
     with store() as engine:
         shutil.rmtree(busybox(engine))
-        spec = cellbox.RunSpec(image="busybox", command=("sleep", "10000"), detach=True)
+        spec = cellbox.RunSpec(
+            image="busybox", command=("sleep", "10000"), detach=True, network="none"
+        )
         cellbox.run(engine, spec, name="web")
         subjects = {"exec": lambda: exec_true(engine), "run": lambda: run_true(engine)}
         report(measure(parser.parse_args().rounds, subjects), "exec")

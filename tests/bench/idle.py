@@ -29,7 +29,9 @@ def main() -> None:
     count = parser.parse_args().count
     with store() as engine:
         shutil.rmtree(busybox(engine))
-        spec = cellbox.RunSpec(image="busybox", command=("sleep", "10000"), detach=True)
+        spec = cellbox.RunSpec(
+            image="busybox", command=("sleep", "10000"), detach=True, network="none"
+        )
         for _ in range(count):
             cellbox.run(engine, spec)
         time.sleep(2)  # until what a start has left behind is let go

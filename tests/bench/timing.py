@@ -180,8 +180,10 @@ def _answers(docker: list[str]) -> bool:
     return False
 
 
-def run_true(engine: cellbox.Engine) -> None:
-    """``run --rm --network none busybox true``, as a notebook process does it."""
-    spec = cellbox.RunSpec(image="busybox", command=("true",), auto_remove=True)
+def run_true(engine: cellbox.Engine, network: str = "none") -> None:
+    """``run --rm --network NETWORK busybox true``, as a notebook process does it."""
+    spec = cellbox.RunSpec(
+        image="busybox", command=("true",), auto_remove=True, network=network
+    )
     ended = cellbox.run(engine, spec)
     assert ended.exit_code == 0, ended

@@ -46,6 +46,7 @@ PROTOCOL = 1
 SOCKET, START_SOCKET = "launcher.sock", "start.sock"
 LOCK, LOG, SCRATCH = "launcher.lock", "launcher.log", "mnt"
 IDLE_SECONDS = 300.0
+MOUNTS = "/proc/self/mounts"
 
 
 def enter(run_directory: str, source: str, store: str) -> None:
@@ -153,7 +154,7 @@ def _detach_output() -> None:
 def _has_volumes(store: str) -> bool:
     """Is a volume mounted here? A later launcher would not have it, but mount another one."""
     below = os.path.join(store, "volumes", "").replace(" ", "\\040")
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
         return any(line.split(" ", 2)[1].startswith(below) for line in file)
 
 

@@ -25,7 +25,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -35,6 +35,9 @@ from cellbox.model.container import LogConfig
 
 PIECE = 16384
 """Most bytes of output in one entry, as Docker's."""
+
+_BATCH = 256
+"""Entries of another log that are written at once."""
 
 Entry = tuple[float, str, bytes]
 """When (seconds since the epoch), ``"stdout"`` or ``"stderr"``, and what was written."""
@@ -64,11 +67,25 @@ class LogWriter:
 
         Never raises OSError: what cannot be written is dropped.
         """
-        pieces, rest = _cut(self._partial.get(stream, b"") + data)
-        self._partial[stream] = rest
+        data = self._partial.get(stream, b"") + data
+        stamp = _stamp(time.time_ns() if now is None else now)
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole and _has_short_lines(whole) and self._keep_all(_entries(whole, stream, stamp)):
+            self._partial[stream] = data[len(whole) :]
+            return
+        pieces, self._partial[stream] = _cut(data)
         if pieces:
-            stamp = _stamp(time.time_ns() if now is None else now)
             self._keep([_entry(piece, stream, stamp) for piece in pieces])
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Keep what another log has told, as it told it. Never raises OSError, as :meth:`write`."""
+        batch: list[bytes] = []
+        for when, stream, data in entries:
+            batch.append(_entry(data, stream, _stamp(round(when * 1_000_000_000))))
+            if len(batch) == _BATCH:
+                self._keep(batch)
+                batch = []
+        self._keep(batch)
 
     def waiting(self) -> list[tuple[str, bytes]]:
         """Output that waits for its newline, and that no reader can see yet: (stream, data)."""
@@ -86,6 +103,17 @@ class LogWriter:
         """Forget what is in the file, and all older ones; what waits for a newline is kept."""
         self._shut()
         clear(self._path)
+
+    def _keep_all(self, entries: bytes) -> bool:
+        """Write entries that go into one file; False where they do not."""
+        try:
+            self._open()
+            if self._is_full(len(entries)):
+                return False
+            self._flush([entries])
+        except OSError:
+            self.dropped += entries.count(b"\n")
+        return True
 
     def _keep(self, entries: list[bytes]) -> None:
         batch: list[bytes] = []
@@ -283,6 +311,28 @@ def _boundary(data: bytes, end: int) -> int:
         if end - back < len(data) and data[end - back] & 0xC0 != 0x80:
             return end - back
     return end
+
+
+def _has_short_lines(lines: bytes) -> bool:
+    """Is none of them longer than an entry may be?"""
+    return len(lines) <= PIECE or max(map(len, lines.split(b"\n"))) < PIECE
+
+
+def _entries(lines: bytes, stream: str, stamp: str) -> bytes:
+    """The entries of whole lines, by as many calls as for a single one."""
+    text = _strings(lines.decode("utf-8", "surrogateescape").split("\n")[:-1])
+    end = f'\\n","stream":"{stream}","time":"{stamp}"}}\n'
+    joined = text[2:-2].replace(_BETWEEN, f'{end}{{"log":"')
+    told = f'{{"log":"{joined}{end}'
+    try:
+        return told.encode()
+    except UnicodeEncodeError:
+        return told.encode("utf-8", "backslashreplace")
+
+
+_strings = json.JSONEncoder(ensure_ascii=False, separators=("\0", "")).encode
+"""A list as JSON but for what separates its strings, which can stand in none of them."""
+_BETWEEN = '"\0"'
 
 
 def _entry(piece: bytes, stream: str, stamp: str) -> bytes:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from cellbox.containers import console
 from cellbox.containers.messages import Kind, packet, unpack
 
-_CHUNK = 32768
+_CHUNK = 65536
 _DRAIN = 64
 """Reads at most, when a process has ended: more than a pipe holds, while somebody else may go on
 writing to it."""
@@ -149,7 +149,7 @@ class Streams:
     def receive(self, client: Client) -> int:
         """``client`` has sent a packet, or is gone; the number of a signal it asks for, else 0."""
         try:
-            kind, payload = unpack(client.socket.recv(_CHUNK * 2 + 1))
+            kind, payload = unpack(client.socket.recv(_CHUNK + 1))
         except BlockingIOError:
             return 0
         except (OSError, ValueError):
