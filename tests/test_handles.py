@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from cellbox import handles
-from cellbox.errors import Conflict, InvalidArgument, NotFound, StartError
-from cellbox.handles import Collect, ContainerHandle, ImageHandle
+from cellbox.errors import Conflict, InUse, InvalidArgument, NotFound, StartError
+from cellbox.handles import Collect, ContainerHandle, ImageHandle, NetworkHandle
 from cellbox.model.container import Container, RunSpec, Status
 from cellbox.model.image import Image, ImageConfig, Platform
+from cellbox.model.network import Endpoint, EndpointSpec, Network, NetworkSpec
 from cellbox.model.system import DiskUsage
+from cellbox.model.volume import ANONYMOUS_LABEL, Volume
 
 
 class Stream:
@@ -115,9 +117,9 @@ def test_html_is_escaped(engine):
         (lambda c: c.kill("HUP"), [("kill", FACTS.id, {"signal": "HUP"}), ("get", FACTS.id)]),
         (lambda c: c.pause(), [("pause", FACTS.id), ("get", FACTS.id)]),
         (lambda c: c.unpause(), [("unpause", FACTS.id), ("get", FACTS.id)]),
-        (lambda c: c.rename("x"), [("rename", FACTS.id, "x"), ("get", FACTS.id)]),
+        (lambda c: c.rename("x"), [("update", FACTS.id, {"name": "x"}), ("get", FACTS.id)]),
         (lambda c: c.wait(2), [("wait", FACTS.id, {"timeout": 2})]),
-        (lambda c: c.remove(True), [("remove", FACTS.id, {"force": True})]),
+        (lambda c: c.remove(True), [("remove", FACTS.id, {"force": True, "volumes": False})]),
         (lambda c: c.attach(True), [("attach", FACTS.id, {"stdin": True, "logs": False})]),
         (lambda c: c.stats(), [("stats", FACTS.id)]),
         (lambda c: c.top(), [("processes", FACTS.id, {"ps_args": "-ef"})]),
@@ -130,9 +132,9 @@ def test_a_verb_is_one_call(web, engine, act, calls):
     assert engine.calls == calls
 
 
-def test_restart_is_stop_and_start(web, engine):
+def test_restart_is_one_verb_of_the_engine(web, engine):
     web.restart(1)
-    assert [call[0] for call in engine.calls] == ["stop", "start", "get"]
+    assert engine.calls == [("restart", FACTS.id, {"timeout": 1}), ("get", FACTS.id)]
 
 
 def test_a_container_that_removes_itself_can_be_stopped(web, engine):
@@ -248,7 +250,7 @@ def test_what_removes_itself_meanwhile_need_not_be_removed(engine):
     engine.answers["remove"] = Conflict("removal is in progress")
     with pytest.raises(StartError):
         handles.run(engine, spec)
-    assert engine.calls[-1] == ("remove", FACTS.id, {"force": True})
+    assert engine.calls[-1] == ("remove", FACTS.id, {"force": True, "volumes": False})
 
 
 def test_each_goes_on_after_an_error():
@@ -321,7 +323,88 @@ def test_images_in_use_are_kept(engine, all_, filters, count):
     assert len(handles.prune_images(engine, all=all_, filters=filters).removed) == count
 
 
+def network(name, *, labels=(), **more):
+    return Network(name * 64, NetworkSpec(name, labels=dict(labels)), 1.0, **more)
+
+
+def test_a_network_tells_its_facts_and_acts(engine):
+    member = Endpoint("e", "shop", "s", "c" * 64, "web")
+    facts = Network("e" * 64, NetworkSpec("<shop>"), 1.0, endpoints=(member,))
+    engine.networks = Recorder(engine.calls, {"get": replace(facts, endpoints=())})
+    shop = NetworkHandle(engine, facts)
+    assert (shop.id, shop.short_id, shop.name) == ("e" * 64, "e" * 12, "<shop>")
+    assert shop.containers == ("web",)
+    assert repr(shop) == "<network <shop> (eeeeeeeeeeee) of the driver bridge>"
+    assert "<b>&lt;shop&gt;</b>" in shop._repr_html_()
+    assert shop == NetworkHandle(engine, facts)
+    assert len({shop, NetworkHandle(engine, facts)}) == 1
+    assert shop.connect("db", "d", "e").containers == ()
+    assert shop.disconnect("db") is shop
+    shop.remove()
+    assert engine.calls == [
+        ("connect", shop.id, "db", EndpointSpec("<shop>", ("d", "e"))), ("get", shop.id),
+        ("disconnect", shop.id, "db"), ("get", shop.id),
+        ("remove", shop.id),
+    ]  # fmt: skip
+
+
+def test_networks_that_nobody_is_in_are_pruned(engine):
+    member = Endpoint("e", "b", "b" * 64, "c" * 64, "web")
+    networks = {"list": [
+        network("a"), network("b", endpoints=(member,)), network("c", built_in=True),
+        network("d", labels={"k": "v"}), network("e"),
+    ]}  # fmt: skip
+    networks["remove"] = lambda ref: NotFound("network", ref) if ref == "e" else None
+    engine.networks = Recorder(engine.calls, networks)
+    assert handles.prune_networks(engine).removed == ("a", "d")
+    assert handles.prune_networks(engine, {"label!": ["k"]}).removed == ("a",)
+    assert handles.prune_networks(engine, {"until": ["0.5"]}).removed == ()
+
+
+@pytest.mark.parametrize(
+    ("all_", "filters", "removed"),
+    [
+        (False, {}, ("nameless",)),
+        (True, {}, ("data", "nameless")),
+        (True, {"label": ["k=v"]}, ("data",)),
+        (True, {"label!": ["k"]}, ("nameless",)),
+    ],
+)
+def test_volumes_with_a_name_are_pruned_only_when_told(engine, all_, filters, removed):
+    volumes = [
+        Volume("data", "local", "/d", 1.0, labels={"k": "v"}),
+        Volume("nameless", "local", "/n", 1.0, labels={ANONYMOUS_LABEL: ""}),
+        Volume("used", "local", "/u", 1.0, labels={ANONYMOUS_LABEL: ""}, users=("c",)),
+        Volume("other", "local", "/o", 1.0, labels={ANONYMOUS_LABEL: ""}),
+    ]
+    answers = {"list": volumes, "size": 7}
+    answers["remove"] = lambda name: InUse("just now") if name == "other" else None
+    engine.volumes = Recorder(engine.calls, answers)
+    pruned = handles.prune_volumes(engine, all=all_, filters=filters)
+    assert (pruned.removed, pruned.bytes) == (removed, 7 * len(removed))
+
+
+def test_volumes_know_no_age(engine):
+    with pytest.raises(InvalidArgument, match="Invalid filter 'until'"):
+        handles.prune_volumes(engine, filters={"until": ["1"]})
+
+
 def test_collect_is_a_talk():
     talk = Collect()
     assert talk(Stream(5)) == 5
     assert (talk.written("stdout"), talk.written("none")) == (b"out", b"")
+
+
+def test_a_volume_is_a_handle(engine):
+    facts = Volume("data", "local", "/store/data/_data", 0.0)
+    answers = {"get": facts, "rename": replace(facts, name="other"), "size": 7}
+    engine.volumes = Recorder(engine.calls, answers)
+    handle = handles.VolumeHandle(engine, facts)
+    assert (handle.name, handle.mountpoint, handle.size) == ("data", facts.mountpoint, 7)
+    assert handle.reload() == handles.VolumeHandle(engine, facts) and handle != facts
+    assert repr(handle) == "<volume data>" and "data" in handle._repr_html_()
+    assert handle.rename("other").name == "other"
+    handle.remove()
+    assert engine.calls == [
+        ("size", "data"), ("get", "data"), ("rename", "data", "other"), ("remove", "other"),
+    ]  # fmt: skip

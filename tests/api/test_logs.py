@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from cellbox.api.logs import stamp
 from cellbox.errors import NotSupported
 from cellbox.model.container import Container
 from cellbox.wire.filters import moment
-from cellbox.wire.streams import frame
+from cellbox.wire.streams import frame, stamp
 
 FIRST, SECOND = 1_700_000_000.25, 1_700_000_001.5
 

@@ -55,6 +55,15 @@ def reserves(store):
     return shims - taken
 
 
+def test_a_launcher_with_a_volume_mounted_is_needed(tmp_path, monkeypatch):
+    lines = ["tmpfs /dev/shm tmpfs rw 0 0", "tmpfs /a\\040b/volumes/data/_data tmpfs rw 0 0"]
+    table = tmp_path / "mounts"
+    table.write_text("".join(f"{line}\n" for line in lines))
+    monkeypatch.setattr(launcher, "MOUNTS", str(table))
+    assert launcher._has_volumes("/a b")
+    assert not launcher._has_volumes("/a") and not launcher._has_volumes("/dev")
+
+
 def test_what_is_rehearsed_leaves_nothing(lone, until):
     """Before the first shim is forked, the launcher has lived through the lives of a few."""
     box = lone.begin("sleep", "1000")

@@ -292,6 +292,9 @@ def test_a_tmpfs_volume_is_mounted_while_somebody_has_it(engine, run, start, vol
     assert run("ls", "/v", mounts=mounts).out == "f\n"
     engine.containers.remove(holder.id, force=True)
     assert run("ls", "/v", mounts=mounts).out == ""
+    again = start("touch", "/v/left", mounts=mounts)
+    engine.containers.wait(again.id)
+    assert run("ls", "/v", mounts=mounts).out == ""
 
 
 def test_a_bind_volume_is_a_directory_of_the_host(engine, run, volumes, tmp_path):

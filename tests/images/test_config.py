@@ -6,8 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cellbox.errors import InvalidArgument, NotSupported
 from cellbox.images import config as documents
@@ -202,27 +200,6 @@ def test_what_old_writers_wrote():
 def test_configs_that_are_refused(change):
     with pytest.raises(InvalidArgument):
         documents.parse_config(json.dumps(change).encode())
-
-
-@pytest.mark.parametrize(
-    ("text", "instant"),
-    [
-        ("2023-11-14T22:13:20Z", 1700000000.0),
-        ("2023-11-14T23:13:20.25+01:00", 1700000000.25),
-        ("2023-11-14T22:13:20.123456789Z", pytest.approx(1700000000.123457)),
-        ("2023-13-14T22:13:20Z", None),
-        ("yesterday", None),
-        ("", None),
-    ],
-)
-def test_times(text, instant):
-    assert documents.parse_time(text) == instant
-
-
-@given(st.integers(0, 1 << 32), st.integers(0, 999_999))
-def test_times_there_and_back(seconds, micros):
-    instant = seconds + micros / 1e6
-    assert documents.parse_time(documents.format_time(instant)) == pytest.approx(instant, abs=1e-6)
 
 
 def test_bytes_are_those_of_the_facts():

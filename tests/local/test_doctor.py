@@ -13,6 +13,7 @@ from cellbox.linux.cgroup_layout import Layout
 from cellbox.local import doctor
 from cellbox.local.doctor import Machine
 from cellbox.model.system import Finding
+from cellbox.volumes import PROGRAMS
 
 ROOT = Path("/var/lib/cellbox")
 FINE = {"userns": 0, "overlay": 0, "proc": 0, "idmap": 0}
@@ -23,7 +24,7 @@ GOOD = Machine(
     probe=FINE,
     cgroups=Layout(2, ALL),
     seccomp="2.5.4",
-    tools=frozenset({"pasta", "nft"}),
+    tools=frozenset({"pasta", "nft", *PROGRAMS}),
     libraries=frozenset({"isal", "pyarrow"}),
     filesystem="ext4",
     free_bytes=100 << 30,
@@ -150,10 +151,16 @@ NO_NAMESPACES = dict.fromkeys(FINE, errno.EPERM)
             "sudo apt-get install passt",
         ),
         (
-            replace(GOOD, tools=frozenset()),
+            replace(GOOD, tools=frozenset(PROGRAMS)),
             "network",
             "nft is missing",
             "apt-get install nftables",
+        ),
+        (
+            replace(GOOD, tools=frozenset({"nft", "mount"})),
+            "volumes",
+            "losetup and mkfs.ext4 cannot be found",
+            "apt-get install e2fsprogs",
         ),
         (
             replace(GOOD, filesystem="overlay"),

@@ -42,3 +42,13 @@ def test_a_closed_engine_opens_again(engine, busybox):
     engine.close()
     engine.close()
     assert engine.images.list() == [busybox]
+
+
+def test_what_keeps_containers_from_networks_is_a_warning(engine):
+    note = engine._store.run / "networks.usable"
+    note.write_text("nftables are missing", encoding="utf-8")
+    assert "containers have no network: nftables are missing" in engine.info().warnings
+    note.write_text("", encoding="utf-8")
+    assert not any("no network" in warning for warning in engine.info().warnings)
+    note.unlink()
+    assert not any("no network" in warning for warning in engine.info().warnings)

@@ -104,43 +104,10 @@ def test_a_disk_that_cannot_be_written_is_no_error(tmp_path):
     EventLog(tmp_path / "no" / "folder").append(happened())
 
 
-# --- filters -------------------------------------------------------------------------------------
-
-EVENTS = {
-    "run": happened("start", name="web", image="ubuntu:22.04", colour="red", id="abc1"),
-    "exec": happened("exec_create: ls -l", name="db", image="lab/db:1", id="abd2"),
-    "pull": happened(
-        "pull", kind="image", id="ubuntu:22.04", name="ubuntu", colour="red", size="s"
-    ),
-    "net": happened("create", kind="network", id="abc1", name="web"),
-}
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({}, "run exec pull net"),
-        ({"type": ["container"]}, "run exec"),
-        ({"type": ["container", "image"]}, "run exec pull"),
-        ({"event": ["exec_create"]}, "exec"),
-        ({"event": ["start", "pull"]}, "run pull"),
-        ({"container": ["web"]}, "run"),
-        ({"container": ["ab"]}, "run exec"),
-        ({"container": ["nobody"]}, ""),
-        ({"image": ["ubuntu"]}, "run pull"),
-        ({"image": ["ubuntu:22.04"]}, "run pull"),
-        ({"image": ["lab/db"]}, "exec"),
-        ({"label": ["colour"]}, "run pull"),
-        ({"label": ["colour=red", "size=s"]}, "pull"),
-        ({"label": ["colour=blue"]}, ""),
-        ({"type": ["image"], "label": ["colour=red"]}, "pull"),
-        ({"type": []}, "run exec pull net"),
-    ],
-)
-def test_filters(log, filters, expected):
-    for event in EVENTS.values():
+def test_filters_choose_what_comes(log):
+    for event in (happened("start"), happened("pull", kind="image")):
         log.append(event)
-    assert past(log, **filters) == [EVENTS[name] for name in expected.split()]
+    assert [event.action for event in past(log, type=["image"])] == ["pull"]
 
 
 def test_an_unknown_filter_is_refused_at_once(log):

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from cellbox.errors import CellboxError, EngineError, InvalidArgument
-from cellbox.linux.mounts import Mount
 from cellbox.local import files
 from cellbox.local.containers import LocalContainers
 from cellbox.local.files import LocalFiles, descendants
@@ -79,24 +78,6 @@ def test_what_nobody_may_see_of_the_network_counts_nothing():
 )
 def test_paths_begin_at_the_root(path, absolute):
     assert files._absolute(path) == absolute
-
-
-# Mounts for who looks ---------------------------------------------------------------------------
-
-OVERLAY = Mount("overlay", "/", lowers=("/l",), upper="/u", work="/w", data="x", idmap=True)
-
-
-def test_whoever_looks_is_not_acted_on():
-    found = files._harmless(OVERLAY)
-    assert (set(found.flags), found.data, found.upper) == ({"nosuid", "nodev"}, "", "/u")
-    assert found.lowers == OVERLAY.lowers and found.idmap
-
-
-def test_an_export_reads_changes_as_one_more_layer():
-    found = files._read_only(OVERLAY)
-    assert (found.lowers, found.upper, found.work) == (("/u", "/l"), "", "")
-    assert set(found.flags) == {"nosuid", "nodev"}
-    assert files._read_only(Mount("bind", "/", source="/s")).source == "/s"
 
 
 # In containers ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Mark and sweep."""
 
+import os
 import shutil
 import signal
 
@@ -7,24 +8,28 @@ import pytest
 
 from cellbox.errors import Unavailable
 from cellbox.images.content import ContentStore
+from cellbox.images.jobs import JOBS
 from cellbox.images.snapshots import LayerStore
 from cellbox.local import gc
 from cellbox.local.gc import Found, Marked, Sweep, plan
 from cellbox.local.lease import Hold
 from cellbox.model.image import Descriptor
+from cellbox.model.volume import VolumeSpec
 
 # --- the plan ------------------------------------------------------------------------------------
 
 
 def test_what_is_not_marked_goes_in_order():
-    found = Found(layers=frozenset("cab"), blobs=frozenset("xyz"), containers=frozenset("kl"))
-    marked = Marked(layers=frozenset("b"), blobs=frozenset("y"), containers=frozenset("k"))
+    found = Found(frozenset("cab"), frozenset("xyz"), frozenset("kl"), frozenset("uvw"))
+    marked = Marked(frozenset("b"), frozenset("y"), frozenset("k"), frozenset("v"))
     assert list(plan(found, marked)) == [
         ("layers", "a"),
         ("layers", "c"),
         ("blobs", "x"),
         ("blobs", "z"),
         ("containers", "l"),
+        ("volumes", "u"),
+        ("volumes", "w"),
     ]
 
 
@@ -111,6 +116,25 @@ def test_what_nobody_needs_is_removed(state, make_image, digest, tmp_path):
     assert (shelf.layers, shelf.trash, shelf.cleaned) == ({digest(1)}, [digest(2)], 1)
     assert gc.collect(state, shelf, tmp_path) == Sweep()
     assert shelf.cleaned == 2
+
+
+def test_a_volume_stays_whoever_has_it_and_what_is_none_goes(state, tmp_path):
+    def make(record):
+        (tmp_path / "volumes" / record.spec.name / "_data").mkdir(parents=True)
+
+    state.volumes.add(VolumeSpec("mine"), make)
+    (tmp_path / "volumes/nobodys/_data").mkdir(parents=True)
+    with state.read() as connection:
+        assert gc.mark(state, connection).volumes == {"mine"}
+    (tmp_path / "trash").mkdir()
+    stores = gc.DiskStores(tmp_path, ContentStore(tmp_path), LayerStore(tmp_path, _work))
+    assert stores.find().volumes == {"mine", "nobodys"}
+    assert gc.collect(state, stores, tmp_path).volumes == ("nobodys",)
+    assert os.listdir(tmp_path / "volumes") == ["mine"]
+
+
+def _work(job, args, fds):
+    return JOBS[job](args, fds)
 
 
 def test_what_is_held_after_the_look_stays(state, tmp_path, digest, make_image):

@@ -19,11 +19,14 @@ from cellbox.errors import (
     InvalidReference,
     NotFound,
     NotSupported,
+    Unauthorized,
 )
 from cellbox.images.content import digest_of
 from cellbox.local import images
 from cellbox.model.container import RunSpec
-from cellbox.model.image import HistoryEntry, ImageConfig, Layer
+from cellbox.model.image import DOCKER_MANIFEST, HistoryEntry, ImageConfig, Layer
+from cellbox.model.registry import Credential
+from cellbox.registry.auth import basic
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -51,6 +54,23 @@ def small(engine):
         return engine.images.import_(io.BytesIO(tar_of(file=data)), name=name, **more)
 
     return make
+
+
+def test_what_happens_to_an_image_is_told_by_its_id(engine, small):
+    image = small("a:1")
+    engine.images.tag("a:1", "docker.io/library/b:2")
+    engine.images.remove(image.id, force=True)
+    now = time.time()
+    told = [
+        (one.action, one.id, one.attributes["name"]) for one in engine.events(since=0, until=now)
+    ]
+    assert told == [
+        ("import", image.id, "a:1"),
+        ("tag", image.id, "b:2"),
+        ("untag", image.id, "a:1"),
+        ("untag", image.id, "b:2"),
+        ("delete", image.id, image.id),
+    ]
 
 
 @pytest.fixture
@@ -117,7 +137,6 @@ def test_all_that_was_removed_is_told_names_first_and_noted(engine, small):
         "untag",
         "untag",
         "delete",
-        "delete",
     ]
 
 
@@ -164,22 +183,63 @@ def test_what_stands_in_the_way_is_told_in_dockers_words(engine, busybox, launch
     assert removed(engine, "busybox") == ["busybox:latest"]
 
 
-@pytest.mark.parametrize(
-    ("tag", "pattern", "matches"),
-    [
-        ("a/b:v1", "a/b", True),
-        ("a/b:v1", "a/b:v1", True),
-        ("a/b:v1", "a/*", True),
-        ("a/b:v1", "*", False),  # a star stays within one part of the path
-        ("a/b:v1", "*/*:v?", True),
-        ("a/b:v1", "b", False),
-        ("10.0.0.1:5000/x:v1", "10.0.0.1:5000/x", True),
-        ("10.0.0.1:5000/x:v1", "*/x:v[12]", True),
-        ("a:v1", "A", False),
-    ],
-)
-def test_patterns_of_names(tag, pattern, matches):
-    assert images._matches(tag, pattern) is matches
+def test_images_from_before_a_moment(engine, small):
+    made = small("a:1").created
+    assert engine.images.list(filters={"until": [str(made)]}) == []
+    assert len(engine.images.list(filters={"until": [str(made + 1)]})) == 1
+    with pytest.raises(InvalidArgument, match="until=yesterday"):
+        engine.images.list(filters={"until": ["yesterday"]})
+
+
+# Registries -------------------------------------------------------------------------------------
+
+ADA = Credential("ada", "engine")
+
+
+@pytest.fixture
+def guarded(registry, monkeypatch, tmp_path):
+    """A registry that only ada may enter; the user of this engine is nobody to it."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    class Guarded(registry.RequestHandlerClass):
+        def do_GET(self):
+            if self.headers.get("Authorization") == basic(ADA.username, ADA.password):
+                super().do_GET()
+                return
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="r"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+    registry.RequestHandlerClass = Guarded
+    return registry
+
+
+@pytest.mark.parametrize("auth", [None, Credential(), Credential("ada", "wrong")])
+def test_a_registry_is_entered_with_the_right_credentials_only(engine, guarded, auth):
+    with pytest.raises(Unauthorized):
+        engine.images.pull(guarded.name, auth=auth)
+    with pytest.raises(Unauthorized):
+        engine.images.distribution(guarded.name, auth=auth)
+
+
+def test_credentials_are_for_one_request(engine, guarded):
+    assert engine.images.pull(guarded.name, auth=ADA).tags == (guarded.name,)
+    found = engine.images.distribution(guarded.name, auth=ADA)
+    assert found.descriptor.media_type == DOCKER_MANIFEST
+    assert [one.os for one in found.platforms] == ["linux"]
+    with pytest.raises(Unauthorized):
+        engine.images.distribution(guarded.name)
+
+
+def test_login_asks_the_registry(engine, guarded):
+    address = guarded.name.partition("/")[0]
+    for server in (address, f"http://{address}/v2/"):
+        engine.images.login(server, ADA)
+    with pytest.raises(Unauthorized, match=f"login attempt to {address} failed"):
+        engine.images.login(address, Credential("ada", "wrong"))
 
 
 # Import and save --------------------------------------------------------------------------------
@@ -246,12 +306,36 @@ def test_an_image_is_saved_with_the_name_it_was_asked_by(engine, small):
         assert entry["RepoTags"] == names
 
 
+def test_an_image_that_is_asked_for_by_two_names_is_saved_once(engine, small):
+    small("a:1")
+    engine.images.tag("a:1", "b:2")
+    out = io.BytesIO()
+    engine.images.save(["b:2", "a:1", "b:2"], out)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        (entry,) = json.load(archive.extractfile("manifest.json"))
+    assert entry["RepoTags"] == ["b:2", "a:1"]
+
+
 def test_a_strangers_layer_whose_blob_is_gone_is_not_saved_as_another_one(engine, small, inner):
     image, out = small("a"), io.BytesIO()
     inner.content.delete(image.layers[0].blob.digest)
     with pytest.raises(IntegrityError, match="the packed layer"):
         engine.images.save(["a"], out)
     assert out.getvalue() == b""
+
+
+def test_a_layer_that_was_here_before_it_was_pulled_can_still_be_saved(
+    engine, busybox_tar, registry
+):
+    with busybox_tar.open("rb") as source:
+        engine.images.import_(source, name="imported")
+    pulled = engine.images.pull(registry.name)
+    engine.images.remove("imported")
+    assert registry.blobs_sent == 1  # the config
+    out = io.BytesIO()
+    engine.images.save([registry.name], out)
+    engine.images.remove(registry.name)
+    assert engine.images.load(io.BytesIO(out.getvalue()))[0].id == pulled.id
 
 
 def test_a_layer_of_our_own_is_saved_without_a_blob(engine, busybox):

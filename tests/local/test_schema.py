@@ -35,6 +35,10 @@ def test_all_steps_on_an_empty_database(connection):
         "leases",
         "lease_items",
         "meta",
+        "networks",
+        "endpoints",
+        "volumes",
+        "container_volumes",
     }
 
 
@@ -85,7 +89,7 @@ def test_removing_an_image_removes_its_names_and_layers_and_nothing_else(connect
 
 def test_a_name_is_unique(connection):
     schema.apply(connection)
-    insert = "INSERT INTO containers VALUES (?, ?, 'image', 1, 0, '{}', '[]')"
+    insert = "INSERT INTO containers VALUES (?, ?, 'image', 1, 0, '{}', '[]', '[]', '[]')"
     connection.execute(insert, ("a", "web"))
 
     with pytest.raises(sqlite3.IntegrityError, match="containers.name"):

@@ -1,9 +1,12 @@
 """What `system df` counts: a shared layer once, and as free what nobody uses."""
 
+from pathlib import Path
+
 import pytest
 
-from cellbox.model.container import RunSpec
+from cellbox.model.container import MountKind, MountSpec, RunSpec
 from cellbox.model.system import DiskUsage
+from cellbox.model.volume import VolumeSpec
 
 
 @pytest.fixture
@@ -45,7 +48,17 @@ def test_an_empty_store(engine):
     assert engine.disk_usage() == [
         DiskUsage("Images", 0, 0, 0, 0),
         DiskUsage("Containers", 0, 0, 0, 0),
+        DiskUsage("Local Volumes", 0, 0, 0, 0),
     ]
+
+
+def test_volumes_count_by_who_has_them(engine, busybox):
+    mount = MountSpec(MountKind.VOLUME, "/v", "used", no_copy=True)
+    engine.containers.create(RunSpec("busybox", mounts=(mount,)))
+    for name, text in (("used", "12345"), ("idle", "123")):
+        facts = engine.volumes.create(VolumeSpec(name))
+        (Path(facts.mountpoint) / "f").write_text(text)
+    assert engine.disk_usage()[2] == DiskUsage("Local Volumes", 2, 1, 8, 3)
 
 
 def test_a_layer_of_two_images_counts_once(engine, add):

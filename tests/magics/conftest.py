@@ -30,7 +30,9 @@ from cellbox.model.container import (
 )
 from cellbox.model.event import Event
 from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform, Progress, Removed
+from cellbox.model.network import Network, NetworkSpec
 from cellbox.model.system import DiskUsage, Finding, Info
+from cellbox.model.volume import ANONYMOUS_LABEL, Volume, VolumeSpec
 
 NOW = 1_700_000_000.0
 PATIENCE = 20.0
@@ -201,22 +203,33 @@ class FakeContainers:
     def unpause(self, ref: str) -> None:
         self.set(ref, status=Status.RUNNING)
 
-    def wait(self, ref: str, *, timeout: float | None = None) -> int:
+    def wait(
+        self, ref: str, *, timeout: float | None = None, condition: str = "not-running"
+    ) -> int:
         facts = self.get(ref)
+        self.engine.calls.append(("wait", facts.name, condition))
         process = self.processes[facts.id]
         assert process.ended.wait(PATIENCE)
         return process.exit_code
 
-    def remove(self, ref: str, *, force: bool = False) -> None:
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         facts = self.get(ref)
-        self.engine.calls.append(("remove", facts.name, force))
+        self.engine.calls.append(("remove", facts.name, force, *([volumes] if volumes else [])))
         del self.facts[facts.id]
 
-    def rename(self, ref: str, name: str) -> None:
-        self.set(ref, name=name)
+    def update(
+        self, ref: str, *, name: str = "", limits: Any = None, restart: Any = None, **anew: Any
+    ) -> None:
+        if name:
+            self.set(ref, name=name)
+        elif anew:
+            self.engine.calls.append(("anew", ref, limits, restart, anew))
+        else:
+            self.engine.calls.append(("update", ref, limits, restart))
 
-    def update(self, ref: str, *, limits: Any = None, restart: Any = None) -> None:
-        self.engine.calls.append(("update", ref, limits, restart))
+    def restart(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
+        self.stop(ref, timeout=timeout, signal=signal)
+        self.start(ref)
 
     def attach(self, ref: str, *, stdin: bool = False, logs: bool = False) -> FakeStream:
         facts = self.get(ref)
@@ -310,6 +323,79 @@ class FakeImages:
         return self.add(how["name"] or "committed")
 
 
+class FakeNetworks:
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.facts: dict[str, Network] = {}
+        for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
+            self.add(NetworkSpec(name, driver=driver), built_in=True)
+
+    def add(self, spec: NetworkSpec, *, built_in: bool = False) -> Network:
+        id = f"{len(self.facts) + 1:064x}"[::-1]
+        self.facts[spec.name] = Network(id, spec, NOW, built_in=built_in)
+        return self.facts[spec.name]
+
+    def create(self, spec: NetworkSpec) -> Network:
+        if spec.name in self.facts:
+            raise AlreadyExists(f"network with name {spec.name} already exists")
+        return self.add(spec)
+
+    def get(self, ref: str) -> Network:
+        for facts in self.facts.values():
+            if ref == facts.name or facts.id.startswith(ref):
+                return facts
+        raise NotFound("network", ref)
+
+    def list(self, *, filters: Any = None) -> list[Network]:
+        self.engine.calls.append(("networks", dict(filters or {})))
+        return sorted(self.facts.values(), key=lambda facts: facts.name)
+
+    def remove(self, ref: str) -> None:
+        del self.facts[self.get(ref).name]
+
+    def connect(self, ref: str, container: str, spec: Any = None) -> None:
+        self.engine.calls.append(("connect", self.get(ref).name, container, spec))
+
+    def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
+        self.engine.calls.append(("disconnect", self.get(ref).name, container, force))
+
+
+class FakeVolumes:
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.facts: dict[str, Volume] = {}
+
+    def create(self, spec: VolumeSpec) -> Volume:
+        self.engine.calls.append(("volume create", spec))
+        name = spec.name or "f" * 64
+        labels = spec.labels if spec.name else {**spec.labels, ANONYMOUS_LABEL: ""}
+        self.facts[name] = Volume(
+            name, spec.driver, f"/store/{name}/_data", NOW, spec.options, labels
+        )
+        return self.facts[name]
+
+    def get(self, name: str) -> Volume:
+        if name not in self.facts:
+            raise NotFound("volume", name)
+        return self.facts[name]
+
+    def list(self, *, filters: Any = None) -> list[Volume]:
+        self.engine.calls.append(("volumes", filters))
+        return sorted(self.facts.values(), key=lambda facts: facts.name)
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        if not (force and name not in self.facts):
+            del self.facts[self.get(name).name]
+
+    def rename(self, name: str, to: str) -> Volume:
+        self.facts[to] = replace(self.get(name), name=to)
+        del self.facts[name]
+        return self.facts[to]
+
+    def size(self, name: str) -> int:
+        return len(self.get(name).name)
+
+
 class FakeFiles:
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
@@ -341,6 +427,9 @@ class FakeFiles:
     def put(self, ref: str, path: str, source: Any) -> None:
         self.put_tars.append((path, source.read()))
 
+    def clear_logs(self, ref: str) -> None:
+        self.engine.calls.append(("clear_logs", ref))
+
     def export(self, ref: str, out: Any) -> None:
         out.write(b"a root file system")
 
@@ -354,6 +443,8 @@ class FakeEngine:
         self.programs: dict[str, Callable[[Process], int]] = {}
         self.images = FakeImages(self)
         self.containers = FakeContainers(self)
+        self.networks = FakeNetworks(self)
+        self.volumes = FakeVolumes(self)
         self.files = FakeFiles(self)
         self.damage: list[Any] = []
         self.closed = False

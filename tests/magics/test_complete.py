@@ -13,10 +13,14 @@ from cellbox_magics.session import Session
 def complete(engine):
     """The texts and types for a line up to the cursor."""
     from cellbox.model.container import RunSpec
+    from cellbox.model.network import NetworkSpec
+    from cellbox.model.volume import VolumeSpec
 
     engine.images.add("python:3.11")
     engine.images.add("python:3.12")
     engine.containers.create(RunSpec("ubuntu"), name="web")
+    engine.networks.create(NetworkSpec("shop"))
+    engine.volumes.create(VolumeSpec("data"))
     matcher = ContainerMatcher(Session(connect=lambda url: engine))
 
     def ask(line: str) -> dict[str, str]:
@@ -39,7 +43,19 @@ def complete(engine):
         ("%container run --rm -e A=1 pyt", {"python:3.11", "python:3.12"}, "image"),
         ("%container run python:3.", {"python:3.11", "python:3.12"}, "image"),
         ("%container run --pull ", {"always", "missing", "never"}, "value"),
-        ("%container run --network ", {"none", "host", "container:web"}, "value"),
+        ("%container run --network ", {"container:web"}, "value"),
+        ("%container run --net ", {"none", "host", "bridge", "shop"}, "network"),
+        ("%container run --link ", {"web"}, "container"),
+        ("%container network ", {"ls", "connect", "prune"}, "command"),
+        ("%container network inspect ", {"bridge", "shop"}, "network"),
+        ("%container network rm host s", {"shop"}, "network"),
+        ("%container network connect --alias a ", {"shop"}, "network"),
+        ("%container network disconnect shop ", {"web"}, "container"),
+        ("%container port w", {"web"}, "container"),
+        ("%container run -v ", {"data:"}, "volume"),
+        ("%container run --volumes-from ", {"web"}, "container"),
+        ("%container volume rm ", {"data"}, "volume"),
+        ("%container volume rename d", {"data"}, "volume"),
         ("%container rmi ubuntu ", {"python:3.12"}, "image"),
         ("%container stop ", {"web"}, "container"),
         ("%container stop web w", {"web"}, "container"),
@@ -66,7 +82,7 @@ def test_where_nothing_can_be_said(complete, line):
 
 
 def test_hidden_flags_stay_hidden(complete):
-    assert complete("%container run --publ") == {}
+    assert complete("%container run --gpu") == {}
 
 
 def test_a_flag_does_not_start_the_engine():

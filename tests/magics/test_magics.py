@@ -109,8 +109,8 @@ def test_a_fault_of_ours_is_a_sentence_too(engine, say, capsys):
 
 
 def test_wrong_words_are_a_usage_error_with_a_way_out(say, capsys):
-    with pytest.raises(UsageError, match="--network host"):
-        say("%container run -p 80:80 ubuntu")
+    with pytest.raises(UsageError, match="--device"):
+        say("%container run --gpus all ubuntu")
     with pytest.raises(UsageError, match="Did you mean"):
         say("%container imags")
     with pytest.raises(UsageError, match="No closing quotation"):

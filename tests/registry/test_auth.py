@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellbox.errors import Unauthorized, Unavailable
+from cellbox.model.registry import Credential
 from cellbox.registry.auth import Authenticator, Challenge, basic, parse_challenges
-from cellbox.registry.credentials import Credential
 from cellbox.registry.origins import origin_of
 
 REGISTRY = origin_of("https://reg.example/")

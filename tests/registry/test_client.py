@@ -7,9 +7,9 @@ import pytest
 from cellbox.errors import IntegrityError, NotFound, NotSupported, Unauthorized, Unavailable
 from cellbox.model.image import DOCKER_MANIFEST, OCI_MANIFEST
 from cellbox.model.reference import parse
+from cellbox.model.registry import Credential
 from cellbox.registry.auth import basic
 from cellbox.registry.config import Settings
-from cellbox.registry.credentials import Credential
 
 ADA = Credential("ada", "engine-secret")
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from cellbox.errors import InvalidArgument, NotSupported, Unauthorized
+from cellbox.model.registry import Credential
 from cellbox.registry.config import HUB
-from cellbox.registry.credentials import Credential, Credentials
+from cellbox.registry.credentials import Credentials
 
 ADA = base64.b64encode(b"ada:en:gine").decode()
 

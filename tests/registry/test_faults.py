@@ -13,7 +13,7 @@ import pytest
 from cellbox.errors import IntegrityError, NotFound, Unavailable
 from cellbox.model.image import OCI_MANIFEST
 from cellbox.model.reference import parse
-from cellbox.registry.credentials import Credential
+from cellbox.model.registry import Credential
 from cellbox.registry.retry import Policy
 
 # --- N1: 5xx, reset, refused

@@ -34,7 +34,8 @@ from cellbox.errors import CellboxError, Conflict, NotFound
 from cellbox.linux import cgroups
 from cellbox.linux.process import start_time
 from cellbox.local.places import run_directory
-from cellbox.model.container import RunSpec, Status
+from cellbox.model.container import MountKind, MountSpec, RunSpec, Status
+from cellbox.model.volume import VolumeSpec
 
 BRING = ("commit", "import", "load", "pull")
 REACHED_BY: Mapping[str, tuple[str, ...]] = {
@@ -58,8 +59,13 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "remove.files.gone": ("remove", "remove by force"),
     "state.commit.before": (
         *BRING, "create", "remove", "remove by force", "rename", "rmi", "run", "tag",
+        "create a volume", "remove a volume", "rename a volume", "run with volumes",
     ),
     "state.damaged.renamed": ("look at a damaged database",),
+    "volume.directory.made": ("create a volume", "run with volumes"),
+    "volume.directory.moved": ("remove a volume", "run with volumes"),
+    "volume.directory.renamed": ("rename a volume",),
+    "volume.name.gone": ("remove a volume",),
 }  # fmt: skip
 
 
@@ -120,6 +126,14 @@ class Shop:
             path.unlink()
         (self.store / "state.db").write_bytes(b"not a database at all" * 1000)
 
+    def without_volumes(self, engine: Engine) -> None:
+        for facts in engine.volumes.list():
+            engine.volumes.remove(facts.name)
+
+    def with_volume(self, engine: Engine) -> None:
+        self.without_volumes(engine)
+        engine.volumes.create(VolumeSpec("data"))
+
     def nothing(self, engine: Engine) -> None:
         pass
 
@@ -150,6 +164,14 @@ class Shop:
         spec = RunSpec("busybox", ("true",), auto_remove=True)
         assert cellbox.run(engine, spec).exit_code == 0
 
+    def run_with_volumes(self, engine: Engine) -> None:
+        named = MountSpec(MountKind.VOLUME, "/etc", "data")
+        script = "test -s /etc/passwd && echo kept > /etc/kept"  # all of it is there, or nothing
+        mounts = (named, MountSpec(MountKind.VOLUME, "/v"))
+        spec = RunSpec("busybox", ("sh", "-c", script), auto_remove=True, mounts=mounts)
+        assert cellbox.run(engine, spec).exit_code == 0
+        assert [one.name for one in engine.volumes.list() if not one.anonymous] == ["data"]
+
 
 Step = Callable[[Shop, Engine], None]
 VERBS: Mapping[str, tuple[Step, Step]] = {
@@ -160,6 +182,10 @@ VERBS: Mapping[str, tuple[Step, Step]] = {
     "create": (
         lambda shop, engine: shop.without_container(engine, "new"),
         lambda shop, engine: engine.containers.create(RunSpec("busybox", ("true",)), name="new"),
+    ),
+    "create a volume": (
+        Shop.without_volumes,
+        lambda shop, engine: engine.volumes.create(VolumeSpec("data")),
     ),
     "import": (
         lambda shop, engine: shop.without_image(engine, "imported"),
@@ -182,11 +208,20 @@ VERBS: Mapping[str, tuple[Step, Step]] = {
     ),
     "rename": (
         Shop.with_two_names,
-        lambda shop, engine: engine.containers.rename("up", "high"),
+        lambda shop, engine: engine.containers.update("up", name="high"),
+    ),
+    "remove a volume": (
+        Shop.with_volume,
+        lambda shop, engine: engine.volumes.remove("data", force=True),
+    ),
+    "rename a volume": (
+        Shop.with_volume,
+        lambda shop, engine: engine.volumes.rename("data", "other"),
     ),
     "repair": (Shop.with_garbage, lambda shop, engine: engine.check(repair=True)),
     "rmi": (Shop.load, lambda shop, engine: engine.images.remove("loaded")),
     "run": (Shop.nothing, Shop.run),
+    "run with volumes": (Shop.without_volumes, Shop.run_with_volumes),
     "start": (
         lambda shop, engine: shop.with_container(engine, "made", "sleep", "1000"),
         lambda shop, engine: engine.containers.start("made"),
@@ -281,11 +316,16 @@ def nothing_is_left_but_what_runs(shop: Shop, engine: Engine) -> bool:
     shims = [pid for name in cgroups.leftovers() if (pid := group_shim(str(run), name))]
     return (
         {one.id for one in known} == set(os.listdir(shop.store / "containers"))
+        and {one.name for one in engine.volumes.list()} == _names(shop.store / "volumes")
         and {one.id[:12] for one in running} == set(os.listdir(run / "c"))
         and all(start_time(one.pid) for one in running)
         and all(map(start_time, shims))
         and len(shims) <= len(running) + starter.RESERVE
     )
+
+
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.exists() else set()
 
 
 # The tests --------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from cellbox.containers import records
 from cellbox.engine import Engine
 from cellbox.errors import CellboxError
 from cellbox.linux.process import is_alive, start_time
+from cellbox.local import schema
 from cellbox.local.places import run_directory
 from cellbox.model.container import ExecSpec, RunSpec, Status
 from cellbox.model.system import Damage
@@ -360,6 +361,6 @@ def test_a_newer_store_is_left_alone(engine, busybox, store):
     with pytest.raises(CellboxError, match="newer"):
         engine.images.list()
     connection = sqlite3.connect(store / "state.db")
-    connection.execute("PRAGMA user_version = 1")
+    connection.execute(f"PRAGMA user_version = {len(schema.STEPS)}")
     connection.close()
     assert engine.images.list() == [busybox]

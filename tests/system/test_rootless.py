@@ -144,3 +144,32 @@ def test_nothing_is_left_when_containers_are_gone(user):
     assert not [line for line in Path("/proc/self/mounts").open()
                 if f"{user.account.pw_dir}/store" in line]  # fmt: skip
     assert os.stat(f"{user.account.pw_dir}/store").st_mode & 0o777 == 0o700
+
+
+def test_volumes_are_filled_kept_and_removed(user):
+    home = Path(user.account.pw_dir)
+    words = ("run", "--rm", "-v", "data:/var/lib", "-v", "/none", "host", "sh", "-c")
+    ended = user(*words, "ls -an /var/lib; echo kept > /var/lib/f; chown 5:5 /var/lib/f; true")
+    assert ended.returncode == 0, ended.stderr
+    assert user("volume", "ls", "-q").stdout.split() == ["data"]
+    where = user("volume", "inspect", "-f", "{{.Mountpoint}}", "data").stdout.strip()
+    assert Path(where).is_relative_to(home)
+    ended = user("run", "--rm", "-v", "data:/x:ro", "host", "sh", "-c", "cat /x/f; stat -c %u /x/f")
+    assert ended.stdout.split() == ["kept", "5" if user.ranges else "0"]
+    ended = user("run", "--rm", "--device", "/dev/full:/dev/x", "host", "head", "-c", "2", "/dev/x")
+    assert ended.stdout == "\0\0", ended.stderr
+    assert user("volume", "rm", "data").returncode == 0
+    assert user("volume", "ls", "-q").stdout == ""
+    refused = user("volume", "create", "-o", "size=10m")
+    assert refused.returncode == 1 and "only root" in refused.stderr
+
+
+def test_a_tmpfs_volume_lasts_as_long_as_who_has_it(user):
+    options = ("-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m")
+    assert user("volume", "create", *options, "fast").returncode == 0
+    user("run", "-d", "--name", "web", "-v", "fast:/f", "host", "sh", "-c", "echo a>/f/a; sleep 99")
+    look = "until test -s /f/a; do sleep 0.01; done; grep -c ' /f tmpfs' /proc/mounts"
+    ended = user("run", "--rm", "-v", "fast:/f", "host", "sh", "-c", look)
+    assert ended.stdout == "1\n", ended.stderr
+    assert user("rm", "-f", "web").returncode == 0
+    assert user("run", "--rm", "-v", "fast:/f", "host", "ls", "/f").stdout == ""

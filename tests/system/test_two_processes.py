@@ -232,7 +232,7 @@ for turn in range(6):
     else:
         name = f"n{number}-{turn}"
         engine.containers.create(RunSpec("busybox", ("touch", "/f")), name=name)
-        engine.containers.rename(name, name + "x")
+        engine.containers.update(name, name=name + "x")
         engine.containers.start(name + "x")
         assert engine.containers.wait(name + "x", timeout=30) == 0
         engine.images.commit(name + "x", name=f"made:{number}")

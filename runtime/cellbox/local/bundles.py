@@ -5,6 +5,7 @@
     ROOT/containers/ID/bundle.json                       what to run (``containers.messages``)
     ROOT/containers/ID/layer/                            what it writes, as the snapshotter has it
     ROOT/containers/ID/{hostname,hosts,resolv.conf}      bound over those of the image
+    ROOT/containers/ID/devices/N                         nodes of the host's devices that it has
     RUN/c/ID12/                                          where its shim listens while it runs
 """
 
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -20,12 +22,15 @@ from cellbox import faults
 from cellbox.containers import etc, records
 from cellbox.containers import spec as specs
 from cellbox.containers.messages import Bundle
+from cellbox.errors import InvalidArgument, NotSupported
 from cellbox.images.host import HOST_LABEL
 from cellbox.linux import capabilities, cgroups, seccomp
 from cellbox.linux.mounts import Mount
 from cellbox.local.store import Store
-from cellbox.model.container import RunSpec
+from cellbox.model.container import DeviceSpec, MountKind, RunSpec
 from cellbox.model.image import Image
+from cellbox.model.network import Endpoint
+from cellbox.networks.wiring import RESOLVER
 
 faults.declare(
     create__layer__made="its writable layer is there, its bundle is not",
@@ -70,9 +75,16 @@ class Bundler:
         return _path(f"{self._containers}/{id}/layer")
 
     def make(
-        self, spec: RunSpec, image: Image, id: str, name: str, shared: Mapping[str, int]
+        self,
+        spec: RunSpec,
+        image: Image,
+        id: str,
+        name: str,
+        shared: Mapping[str, int],
+        volumes: Mapping[str, str] | None = None,
     ) -> Bundle:
-        """The bundle of a container; nothing of it need be there yet. Raises InvalidArgument."""
+        """The bundle of a container; nothing of it need be there yet. ``volumes`` says where on
+        the host each of its volumes is. Raises InvalidArgument."""
         rootfs = self._rootfs(image, id)
         if spec.auto_remove and rootfs[0].kind == "overlay":
             rootfs = tuple(_volatile(mount) for mount in rootfs)
@@ -87,7 +99,29 @@ class Bundler:
             shared=shared,
             host=specs.Host(os.uname().nodename, _processors(), cgroups.view(spec.limits)),
             events=self._events,
+            volumes=volumes,
+            devices=self._devices(spec, id),
         )
+
+    def _devices(self, spec: RunSpec, id: str) -> list[DeviceSpec]:
+        if not spec.devices:
+            return []
+        found = list(_found_devices(spec))
+        if not self._owns_nodes():
+            if not all(map(specs.has_all, found)):
+                raise NotSupported("only root can let a container only read or only write a "
+                                   "device: leave its mode out")  # fmt: skip
+            return found
+        folder = self.directory(id) / "devices"
+        return [
+            dataclasses.replace(one, source=str(folder / str(number)))
+            for number, one in enumerate(found)
+        ]
+
+    def _owns_nodes(self) -> bool:
+        """Can a container have device nodes of its own? Only root makes them."""
+        nodev = os.statvfs(self._store.root).f_flag & os.ST_NODEV
+        return os.geteuid() == 0 and not nodev
 
     def _rootfs(self, image: Image, id: str) -> tuple[Mount, ...]:
         if is_host(image):
@@ -111,8 +145,16 @@ class Bundler:
         held = capabilities.effective(security.cap_add, security.cap_drop, security.privileged)
         return str(seccomp.cached(self._filters, security.seccomp, held))
 
-    def write(self, bundle: Bundle, spec: RunSpec, image: Image) -> None:
-        """Make the writable layer where it is missing, then the files, the bundle last."""
+    def write(
+        self,
+        bundle: Bundle,
+        spec: RunSpec,
+        image: Image,
+        endpoints: Sequence[Endpoint] = (),
+        fill: Callable[[Bundle], object] | None = None,
+    ) -> None:
+        """Make the writable layer where it is missing, then the files, the bundle last; ``fill`` is
+        called before that."""
         writable = self.layer(bundle.id)
         if not writable.exists():
             writable.mkdir(mode=0o755, parents=True)
@@ -121,25 +163,42 @@ class Bundler:
             else:
                 self._store.snapshotter.prepare(self._lowers(image), writable)
         faults.point("create.layer.made")
-        _write_etc(spec, bundle)
+        self.write_etc(bundle, spec, endpoints)
+        if spec.devices and self._owns_nodes():
+            _make_nodes(self.directory(bundle.id) / "devices", spec)
+        if fill is not None:
+            fill(bundle)
         records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
         faults.point("create.bundle.written")
 
-
-def _write_etc(spec: RunSpec, bundle: Bundle) -> None:
-    own = bundle.namespaces.network == "private"
-    try:
-        with open("/etc/resolv.conf", "rb", buffering=0) as file:
-            servers = file.readall().decode("utf-8", "replace")
-    except FileNotFoundError:
-        servers = ""
-    contents = {
-        "hostname": etc.hostname(bundle.hostname),
-        "hosts": etc.hosts(bundle.hostname, bundle.domainname, extra=spec.extra_hosts),
-        "resolv.conf": etc.resolv_conf(servers, own_network=own),
-    }
-    for name, text in contents.items():
-        _write_text(os.path.join(bundle.directory, name), text)
+    def write_etc(self, bundle: Bundle, spec: RunSpec, endpoints: Sequence[Endpoint]) -> None:
+        """Write the files that are bound over those of the image."""
+        own = bundle.namespaces.network == "private"
+        try:
+            with open("/etc/resolv.conf", "rb", buffering=0) as file:
+                servers = file.readall().decode("utf-8", "replace")
+        except FileNotFoundError:
+            servers = ""
+        contents = {
+            "hostname": etc.hostname(bundle.hostname),
+            "hosts": etc.hosts(
+                bundle.hostname,
+                bundle.domainname,
+                [ip.partition("/")[0] for one in endpoints for ip in (one.ip, one.ip6) if ip],
+                spec.extra_hosts,
+                next((one.gateway for one in endpoints if one.gateway), ""),
+                bundle.wiring.hosts,
+            ),
+            "resolv.conf": etc.resolv_conf(
+                servers,
+                own_network=own,
+                servers=(RESOLVER,) if bundle.wiring.resolves else spec.dns.servers,
+                search=spec.dns.search,
+                options=(*spec.dns.options, *(("ndots:0",) if bundle.wiring.resolves else ())),
+            ),
+        }
+        for name, text in contents.items():
+            _write_text(os.path.join(bundle.directory, name), text)
 
 
 def _write_text(path: str, text: str) -> None:
@@ -160,3 +219,102 @@ def _volatile(mount: Mount) -> Mount:
     if mount.kind != "overlay" or not mount.upper:
         return mount
     return dataclasses.replace(mount, data="volatile")
+
+
+# Mounts and devices ------------------------------------------------------------------------------
+
+
+def wants_volumes(spec: RunSpec, image: Image) -> bool:
+    """Has a container of this image any volume?"""
+    return bool(
+        spec.volumes_from
+        or image.config.volumes
+        or any(mount.kind is MountKind.VOLUME for mount in spec.mounts)
+    )
+
+
+def check_binds(spec: RunSpec) -> None:
+    """Refuse a bind of what is not there, unless it is to be made. Raises InvalidArgument."""
+    for mount in spec.mounts:
+        if mount.kind is MountKind.BIND and not (mount.make_source or os.path.exists(mount.source)):
+            raise InvalidArgument(
+                'invalid mount config for type "bind": bind source path does not exist: '
+                f"{mount.source}"
+            )
+
+
+def make_binds(spec: RunSpec) -> None:
+    """Make the directories of the host that are to be bound and are not there. Raises OSError."""
+    for mount in spec.mounts:
+        if mount.kind is MountKind.BIND and mount.make_source and not os.path.exists(mount.source):
+            os.makedirs(mount.source, mode=0o755, exist_ok=True)
+
+
+def harmless(mount: Mount) -> Mount:
+    """The same, with nothing in it that acts on whoever looks."""
+    below = ("ro",) if "ro" in mount.flags and mount.target != "/" else ()
+    return dataclasses.replace(mount, flags=("nosuid", "nodev", *below), data="")
+
+
+def read_only_view(mount: Mount) -> Mount:
+    """What is seen there, for reading beside a container that may be writing to it."""
+    mount = harmless(mount)
+    if not mount.upper:
+        return mount
+    return dataclasses.replace(mount, lowers=(mount.upper, *mount.lowers), upper="", work="")
+
+
+def _found_devices(spec: RunSpec) -> Iterator[DeviceSpec]:
+    """The nodes that are asked for; a directory stands for all nodes below it."""
+    for one in spec.devices:
+        try:
+            mode = os.stat(one.source).st_mode
+        except OSError as error:
+            raise InvalidArgument(
+                f'error gathering device information while adding custom device "{one.source}": '
+                f"{(error.strerror or '').lower()}"
+            ) from None
+        if stat.S_ISDIR(mode):
+            yield from _below(one)
+        elif _is_node(mode):
+            yield one
+        else:
+            raise InvalidArgument(
+                f'error gathering device information while adding custom device "{one.source}": '
+                "not a device node"
+            )
+
+
+def _below(folder: DeviceSpec) -> Iterator[DeviceSpec]:
+    target = folder.target or folder.source
+    for entry in sorted(os.scandir(folder.source), key=lambda entry: entry.name):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        inner = DeviceSpec(entry.path, f"{target.rstrip('/')}/{entry.name}", folder.permissions)
+        if stat.S_ISDIR(mode):
+            yield from _below(inner)
+        elif _is_node(mode):
+            yield inner
+
+
+def _is_node(mode: int) -> bool:
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def _make_nodes(folder: Path, spec: RunSpec) -> None:
+    """Nodes that belong to one container, so that owner and rights can be as it is to have them.
+
+    Where reading or writing is not allowed the node belongs to nobody in the container, as there is
+    no other rule that its root would have to obey (see ``containers.spec``).
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for number, one in enumerate(_found_devices(spec)):
+        facts = os.stat(one.source)
+        path = folder / str(number)
+        path.unlink(missing_ok=True)
+        os.mknod(path, stat.S_IFMT(facts.st_mode) | 0o600, facts.st_rdev)
+        if specs.has_all(one):
+            os.chown(path, facts.st_uid, facts.st_gid)
+            path.chmod(stat.S_IMODE(facts.st_mode))
+        else:
+            rights = {"r": 0o4, "w": 0o2}
+            path.chmod(sum(rights.get(letter, 0) for letter in set(one.permissions)))

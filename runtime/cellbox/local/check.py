@@ -23,6 +23,8 @@ from cellbox.local.store import Store
 from cellbox.model.container import Container, Status
 from cellbox.model.image import Image, Layer
 from cellbox.model.system import Damage
+from cellbox.model.volume import LOCAL
+from cellbox.volumes import unfinished
 
 
 def check(store: Store, containers: LocalContainers, *, repair: bool = False) -> list[Damage]:
@@ -33,6 +35,7 @@ def check(store: Store, containers: LocalContainers, *, repair: bool = False) ->
         *checker.layers(),
         *checker.images(),
         *checker.containers(),
+        *checker.volumes(),
         *checker.groups(),
     ]
     if repair:
@@ -146,6 +149,29 @@ class _Checker:
         """Is what the container needs to be started there, and whole?"""
         bundle = records.read_bundle(str(self._containers.directory(container.id)))
         return bundle is not None and self._containers.layer(container.id).is_dir()
+
+    def volumes(self) -> Iterator[Damage]:
+        """Volumes whose directory or record is not as their row says."""
+        table = self._store.state.volumes
+        if self._repair:
+            table.settle(self._store.root / "volumes")
+        recorded = table.recorded()
+        for record in table.all():
+            name = record.spec.name
+            if record.spec.driver != LOCAL:
+                continue
+            if name not in recorded:
+                if self._repair:
+                    self._containers.mounting.volumes.restore(record)
+                yield Damage("volume", name, "its files are lost", self._did("made empty"))
+            elif recorded[name] != record:
+                if self._repair:
+                    table.rewrite(record)
+                yield Damage("volume", name, "its record is damaged", self._did("written again"))
+            if unfinished(str(self._store.root / "volumes" / name)):
+                if self._repair:
+                    self._containers.mounting.volumes.finish(record)
+                yield Damage("volume", name, "it was not filled to the end", self._did("filled"))
 
     def groups(self) -> Iterator[Damage]:
         """Control groups whose shim has died."""

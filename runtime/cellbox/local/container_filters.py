@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cellbox.engine import Filters
 from cellbox.errors import InvalidArgument
@@ -89,17 +90,67 @@ def _health(container: Container, value: str) -> bool:
 
 
 def _volume(container: Container, value: str) -> bool:
-    return any(value in (mount.source, mount.target) for mount in container.spec.mounts)
+    asked = ((mount.source, mount.target) for mount in container.spec.mounts)
+    there = ((mount.name, mount.source, mount.target) for mount in container.mounts)
+    return any(value in names for names in (*asked, *there))
+
+
+def _name(container: Container, value: str) -> bool:
+    """A regular expression, which may take the slash that Docker's API puts before a name."""
+    try:
+        wanted = re.compile(value)
+    except re.error:
+        return value.removeprefix("/") == container.name
+    return bool(wanted.search(container.name) or wanted.search(f"/{container.name}"))
+
+
+def _network(container: Container, value: str) -> bool:
+    places = {name for one in container.endpoints for name in (one.network, one.network_id)}
+    return value in places or container.spec.network == value
+
+
+def _port(key: str, names: Callable[[Container], Iterable[str]]) -> Match:
+    """Docker's ``PORT[-PORT][/PROTOCOL]`` among those that ``names`` tells."""
+
+    def match(container: Container, value: str) -> bool:
+        text, _, protocol = value.partition("/")
+        first, _, last = text.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()):
+            raise InvalidArgument(f"Invalid filter '{key}={value}'")
+        wanted = {
+            f"{port}/{protocol or 'tcp'}" for port in range(int(first), int(last or first) + 1)
+        }
+        return bool(wanted.intersection(names(container)))
+
+    return match
+
+
+def _published(container: Container) -> Iterable[str]:
+    return (f"{one.port}/{one.protocol}" for one in container.ports)
+
+
+def _exposed(container: Container) -> Iterable[str]:
+    named = (name if "/" in name else f"{name}/tcp" for name in container.spec.exposed)
+    return (*named, *_published(container))
+
+
+def _only(value: str, *, of: Sequence[str]) -> bool:
+    """A filter whose answer is the same for all containers here."""
+    return value.lower() in of
 
 
 _MATCHES: Mapping[str, Match] = {
     "id": lambda container, value: container.id.startswith(value),
-    "name": lambda container, value: value.removeprefix("/") in container.name,
+    "name": _name,
     "label": lambda container, value: labels_match(container.spec.labels, value),
     "status": _status,
     "exited": _exited,
     "ancestor": _ancestor,
     "health": _health,
-    "network": lambda container, value: container.spec.network == value,
+    "network": _network,
     "volume": _volume,
+    "expose": _port("expose", _exposed),
+    "publish": _port("publish", _published),
+    "is-task": lambda container, value: _only(value, of=("false", "0")),
+    "isolation": lambda container, value: _only(value, of=("", "default")),
 }

@@ -1,8 +1,6 @@
 """The containers of a store: rows in the state database, directories, and shims.
 
-What a container is doing is never believed from a row: it is read from the files that its shim
-writes, and from whether that shim is alive (:meth:`LocalContainers.facts`). A shim that died
-without a word is cleaned up after by whoever looks first.
+What a container is doing is never believed from a row: see ``observer``.
 """
 
 from __future__ import annotations
@@ -10,21 +8,21 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dataclasses
-import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellbox import faults
 from cellbox.containers import logs as log_drivers
 from cellbox.containers import records
 from cellbox.containers import spec as specs
 from cellbox.containers.client import ProcessStream, Shim
-from cellbox.containers.messages import ExitRecord, RunState, group_name
+from cellbox.containers.messages import Bundle
 from cellbox.engine import Filters, Stream
 from cellbox.errors import (
     AlreadyExists,
@@ -32,14 +30,18 @@ from cellbox.errors import (
     IntegrityError,
     InvalidArgument,
     NotFound,
+    StartError,
     Unavailable,
     WrongState,
 )
 from cellbox.linux import cgroups, sockets
 from cellbox.linux import process as processes
-from cellbox.local import container_filters
-from cellbox.local.bundles import Bundler, named
+from cellbox.local import container_filters, endings
+from cellbox.local.bundles import Bundler, check_binds, make_binds, named, wants_volumes
 from cellbox.local.claim import claimed
+from cellbox.local.following import Follower
+from cellbox.local.networks import LocalNetworks
+from cellbox.local.observer import KILLED, LOG, Observer
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import Store
 from cellbox.model.codec import to_json
@@ -47,33 +49,36 @@ from cellbox.model.container import (
     ALLOWED,
     Container,
     ExecSpec,
-    Health,
     Limits,
-    MountKind,
+    MountSpec,
+    PortSpec,
     RestartPolicy,
     RunSpec,
     Status,
 )
+from cellbox.model.image import Image
+from cellbox.networks.wiring import Wiring
+
+if TYPE_CHECKING:
+    from cellbox.local.mounting import Plan
 
 faults.declare(
     create__row__added="a container has its name, and nothing else",
     start__shim__ready="the container's program runs; nobody was told",
     remove__row__marked="a container is marked as being removed",
-    remove__files__gone="its files are gone, its name is not",
 )
-KILLED = 137
-LOG = "container.log"
 _PATIENCE = 10.0
 
 
-class LocalContainers:
+class LocalContainers(Observer):
     """See :class:`cellbox.engine.Containers`."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._bundler = Bundler(store)
+        super().__init__(store, Bundler(store))
+        self.networks = LocalNetworks(store, self)
         self._owned: dict[str, socket.socket] = {}
-        self._pending: dict[str, builtins.list[tuple[socket.socket, bool]]] = {}
+        self._pending: dict[str, builtins.list[tuple[socket.socket, bool | None]]] = {}
+        self._waiting = threading.Lock()
         self._settled = False
 
     # Looking -----------------------------------------------------------------------------------
@@ -90,92 +95,6 @@ class LocalContainers:
             with contextlib.suppress(NotFound):
                 found.append(self.facts(record))
         return container_filters.select(found, all=all, filters=filters or {}, find=self.get)
-
-    def record(self, ref: str) -> ContainerRecord:
-        """The row of a container. Raises NotFound, InvalidArgument."""
-        return self._store.state.containers.get(ref)
-
-    def directory(self, id: str) -> Path:
-        """Where the container's files are."""
-        return self._bundler.directory(id)
-
-    def run_directory(self, id: str) -> Path:
-        """Where its shim listens."""
-        return self._bundler.run_directory(id)
-
-    def _file(self, record: ContainerRecord, name: str) -> str:
-        return f"{self.directory(record.id)}/{name}"
-
-    def facts(self, record: ContainerRecord) -> Container:
-        """The container as it is now. Raises NotFound for one that has just removed itself."""
-        base = _created(record)
-        if record.removing:
-            return base
-        state = self._live_state(record)
-        if state is not None:
-            return dataclasses.replace(base, **_running(state), health=self._health(record.id))
-        ended = self._exit_record(record.id)
-        if ended is not None:
-            return dataclasses.replace(base, **_exited(ended))
-        if not os.path.exists(self._file(record, records.BUNDLE)):
-            self._undo_half_made(record)
-        return base
-
-    def _undo_half_made(self, record: ContainerRecord) -> None:
-        """A container without a bundle: somebody makes it just now, or was killed while he did, or
-        it has removed itself. Raises NotFound but in the first case."""
-        directory = self.directory(record.id)
-        with claimed(directory) as ours:
-            if not ours or (directory / records.BUNDLE).exists():
-                return
-            if record.spec.auto_remove:
-                self._forget(record.id)  # what is left of its files is garbage
-            elif (directory / LOG).exists():
-                return  # it has run, so this is damage, for `system check` to mend
-            else:
-                self._erase(record)
-        raise NotFound("container", record.name)
-
-    def _live_state(self, record: ContainerRecord) -> RunState | None:
-        """The run that goes on now; what a dead shim has left behind is tidied up."""
-        path = f"{self.run_directory(record.id)}/{records.STATE}"
-        left = records.read(RunState, path)
-        if left and not records.is_current(left):
-            left = records.read(RunState, path)  # of one that has just ended in good order, none
-        if left is None or records.is_current(left):
-            return left
-        self._tidy_up(record, left)
-        return None
-
-    def _tidy_up(self, record: ContainerRecord, left: RunState) -> None:
-        """The shim was killed: so is what it watched over, and that is put on record."""
-        with claimed(self.run_directory(record.id), seconds=_PATIENCE):
-            if (self.run_directory(record.id) / records.STATE).exists():
-                self._end_orphan(record, left)
-        if record.spec.auto_remove:
-            self._delete(record)
-
-    def _end_orphan(self, record: ContainerRecord, left: RunState) -> None:
-        processes.kill(left.pid, left.pid_start, 9)
-        processes.wait_gone(left.pid, left.pid_start, 5.0)
-        directory, run = self.directory(record.id), self.run_directory(record.id)
-        cgroups.discard(group_name(str(self._store.run), left.shim))
-        saved, ended = True, self._exit_record(record.id)
-        if ended is None or ended.finished < left.started:
-            told = "its monitor was killed, so its end was not seen"
-            lost = ExitRecord(KILLED, left.started, time.time(), error=told)
-            if directory.is_dir():
-                saved = records.write_exit(str(directory), str(run), lost)
-            self._emit(record, "die", exitCode=str(KILLED))
-        left_over = (run,) if saved else (run / records.SOCKET, run / records.STATE)
-        for path in left_over:
-            self._store.launcher.work("remove", {"path": str(path)})
-
-    def _exit_record(self, id: str) -> ExitRecord | None:
-        return records.read_exit(str(self.directory(id)), str(self.run_directory(id)))
-
-    def _health(self, id: str) -> Health | None:
-        return records.read(Health, f"{self.run_directory(id)}/{records.HEALTH}")
 
     def _allow(self, verb: str, container: Container) -> None:
         if container.status in ALLOWED[verb]:
@@ -205,13 +124,17 @@ class LocalContainers:
         self._settle()
         image = store.image(spec.image)
         cgroups.refuse_missing(spec.limits)
-        _refuse_absent(spec)
+        check_binds(spec)
         id = secrets.token_hex(32)
-        shared = self._shared(spec, running=False)
         command = specs.command(spec, image.config)
+        plan = self.mounting.plan(spec, image) if wants_volumes(spec, image) else None
+        planned = self.networks.plan(spec)
         # Made before anything is there, so that wrong input leaves nothing behind.
         with store.told("cannot create a container"):
-            bundle = self._bundler.make(spec, image, id, name, shared)
+            bundle = self._make_bundle(spec, image, id, name, plan)
+            make_binds(spec)
+            if plan:
+                self.mounting.announce(plan)
         with store.told(f"cannot create container {name}"), contextlib.ExitStack() as making:
             add = partial(
                 store.state.containers.add,
@@ -222,16 +145,21 @@ class LocalContainers:
                 created=time.time(),
                 name=name,
                 claim=lambda id: making.enter_context(claimed(self.directory(id))),
+                join=self.networks.join(planned),
+                mounts=plan.mounts if plan else (),
+                hold=self.mounting.hold(plan) if plan else None,
             )
             record = self._add(add, name)
             try:
                 faults.point("create.row.added")
-                self._bundler.write(named(bundle, record.name), record.spec, image)
+                wired = self.networks.wired(named(bundle, record.name), record)
+                fill = partial(self.mounting.fill, plan) if plan else None
+                self._bundler.write(wired, record.spec, image, record.endpoints, fill)
             except BaseException:
-                self._erase(record)
+                self.erase(record, volumes=True)
                 raise
-        self._emit(record, "create")
-        return _created(record)
+        self.emit(record, "create")
+        return self._created(record)
 
     def _add(self, add: Callable[[], ContainerRecord], name: str) -> ContainerRecord:
         try:
@@ -271,11 +199,17 @@ class LocalContainers:
             self._allow("start", container)
             if _shares(record.spec):  # with one that may have been started again since
                 self._renew_bundle(record)
-            self._launch(record)
-            self._emit(record, "start")
+            self.networks.ready(record)
+            if record.mounts:
+                with self.mounting.ready(record, lambda: self._renew_bundle(record)):
+                    self._launch(record)
+            else:
+                self._launch(record)
+            self.emit(record, "start")
 
     def _launch(self, record: ContainerRecord) -> None:
-        streams = self._pending.pop(record.id, [])
+        with self._waiting:
+            streams = self._pending.pop(record.id, [])
         try:
             with self._store.told(f"cannot start container {record.name}"):
                 begin = partial(
@@ -289,6 +223,11 @@ class LocalContainers:
                 except IntegrityError:  # of its bundle, which can be made again
                     self._renew_bundle(record)
                     owner = begin()
+                except StartError as error:
+                    if error.stage != "network":
+                        raise
+                    self.networks.renew(record)  # whose bridge somebody has taken away
+                    owner = begin()
                 faults.point("start.shim.ready")
         finally:
             for end, _ in streams:
@@ -297,20 +236,61 @@ class LocalContainers:
             self._owned[record.id] = owner
 
     def _renew_bundle(self, record: ContainerRecord) -> None:
-        image = self._store.state.images.get(record.image_id)
-        shared = self._shared(record.spec, running=True)
-        fresh = self._bundler.make(record.spec, image, record.id, record.name, shared)
+        fresh = self._remade_bundle(record, record.spec, running=True)
         records.write(f"{fresh.directory}/{records.BUNDLE}", fresh)
+
+    def _make_bundle(
+        self,
+        spec: RunSpec,
+        image: Image,
+        id: str,
+        name: str,
+        plan: Plan | None = None,
+        *,
+        running: bool = False,
+    ) -> Bundle:
+        shared, volumes = self._shared(spec, running=running), None
+        if plan:
+            spec, volumes = dataclasses.replace(spec, mounts=plan.mounts), plan.sources
+        return self._bundler.make(self.networks.linked(spec), image, id, name, shared, volumes)
+
+    def _remade_bundle(
+        self, record: ContainerRecord, spec: RunSpec, *, running: bool = False
+    ) -> Bundle:
+        image = self._store.state.images.get(record.image_id)
+        plan = self.mounting.of(record) if record.mounts else None
+        bundle = self._make_bundle(spec, image, record.id, record.name, plan, running=running)
+        return self.networks.wired(bundle, record, spec)
+
+    def note_wiring(self, record: ContainerRecord) -> None:
+        """The container has other places in networks: so its files say."""
+        bundle = records.read_bundle(str(self.directory(record.id)))
+        if bundle is not None:
+            fresh = self.networks.wired(bundle, record)
+            self._bundler.write_etc(fresh, record.spec, record.endpoints)
+            records.write(f"{fresh.directory}/{records.BUNDLE}", fresh)
+
+    def tell_wiring(
+        self, record: ContainerRecord, wiring: Wiring, sockets: Sequence[int] = ()
+    ) -> None:
+        """Let its shim know; ``sockets`` are where it is asked for names, if it had none."""
+        self._tell(record, {"op": "update", "wiring": to_json(wiring)}, sockets)
 
     def stop(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
         record = self.record(ref)
         if self.facts(record).status not in ALLOWED["stop"]:
             return
         number = _signal(signal) if signal else self._stop_signal(record)
-        self._emit(record, "kill", signal=str(number))
+        self.emit(record, "kill", signal=str(number))
         self._tell(record, {"op": "stop", "signal": number, "timeout": timeout})
         self.wait(record.id)
-        self._emit(record, "stop")
+        self.emit(record, "stop")
+
+    def restart(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
+        record = self.record(ref)
+        self.stop(record.id, timeout=timeout, signal=signal)
+        self.start(record.id)
+        self.emit(record, "restart")
 
     def _stop_signal(self, record: ContainerRecord) -> int:
         bundle = records.read_bundle(str(self.directory(record.id)))
@@ -321,7 +301,7 @@ class LocalContainers:
         number = _signal(signal)
         self._allow("kill", self.facts(record))
         self._tell(record, {"op": "kill", "signal": number})
-        self._emit(record, "kill", signal=str(number))
+        self.emit(record, "kill", signal=str(number))
 
     def pause(self, ref: str) -> None:
         record = self.record(ref)
@@ -333,11 +313,13 @@ class LocalContainers:
         self._allow("unpause", self.facts(record))
         self._tell(record, {"op": "pause", "paused": False})
 
-    def _tell(self, record: ContainerRecord, request: dict[str, Any]) -> None:
+    def _tell(
+        self, record: ContainerRecord, request: dict[str, Any], fds: Sequence[int] = ()
+    ) -> None:
         """Ask the shim; one that has ended meanwhile has done what was wanted of it."""
         with self._store.told(f"container {record.name}"):
             try:
-                self.shim(record.id).ask(request)
+                self.shim(record.id).ask(request, fds)
             except (FileNotFoundError, ConnectionError):
                 pass
 
@@ -345,9 +327,13 @@ class LocalContainers:
         """The container's shim."""
         return Shim(self.run_directory(id))
 
-    def wait(self, ref: str, *, timeout: float | None = None) -> int:
+    def wait(
+        self, ref: str, *, timeout: float | None = None, condition: str = "not-running"
+    ) -> int:
         record = self.record(ref)
         deadline = None if timeout is None else time.monotonic() + timeout
+        if condition != "not-running":
+            return endings.wait(self, record, condition, deadline)
         while True:
             container = self.facts(record)
             if container.status in (Status.EXITED, Status.CREATED, Status.DEAD):
@@ -366,12 +352,15 @@ class LocalContainers:
         owner = self._owned.pop(record.id, None)
         if owner is not None:
             owner.close()
-        if record.spec.auto_remove and self._forget(record.id):
-            self._emit(record, "destroy")
+        if record.spec.auto_remove:
+            if self.forget(record):
+                self.emit(record, "destroy")
+        elif record.mounts:
+            self.mounting.unmount(record)
 
     # Taking away ---------------------------------------------------------------------------------
 
-    def remove(self, ref: str, *, force: bool = False) -> None:
+    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         record = self.record(ref)
         with claimed(self.directory(record.id), seconds=_PATIENCE) as ours:
             if not ours:
@@ -387,25 +376,11 @@ class LocalContainers:
             with self._store.told(f"cannot remove container {record.name}"):
                 self._store.state.containers.mark_removing(record.id)
                 faults.point("remove.row.marked")
-                if not self._erase(record):  # another one had begun, and was faster
+                if not self.erase(
+                    record, volumes=volumes or None
+                ):  # another one had begun, and was faster
                     raise NotFound("container", ref)
-        self._emit(record, "destroy")
-
-    def _delete(self, record: ContainerRecord) -> bool:
-        """Take all of it away, unless another process is about it; whether this did it."""
-        with claimed(self.directory(record.id)) as ours:
-            return ours and self._erase(record)
-
-    def _erase(self, record: ContainerRecord) -> bool:
-        """Its files, then its name: killed in between, the next engine goes on from here."""
-        for path in (self.directory(record.id), self.run_directory(record.id)):
-            if path.exists():
-                self._store.launcher.work("remove", {"path": str(path)})
-        faults.point("remove.files.gone")
-        return self._forget(record.id)
-
-    def _forget(self, id: str) -> bool:
-        return self._store.state.containers.delete(id)
+        self.emit(record, "destroy")
 
     def _settle(self) -> None:
         """Once in this process: go on with what somebody who was killed had begun to remove."""
@@ -417,19 +392,38 @@ class LocalContainers:
     def finish_removals(self) -> None:
         """Take away the containers that somebody who was killed had begun to remove."""
         for record in self._store.state.containers.all():
-            if record.removing and self._delete(record):
-                self._emit(record, "destroy")
+            if record.removing and self.delete(record):
+                self.emit(record, "destroy")
 
     def restore(self, record: ContainerRecord) -> None:
         """Make again what is lost of a container's own files, from its row and its image."""
         image = self._store.state.images.get(record.image_id)
-        shared = self._shared(record.spec, running=False)
-        bundle = self._bundler.make(record.spec, image, record.id, record.name, shared)
+        bundle = self._remade_bundle(record, record.spec)
         with self._store.told(f"cannot restore container {record.name}"):
-            self._bundler.write(bundle, record.spec, image)
+            self._bundler.write(bundle, record.spec, image, record.endpoints)
 
-    def rename(self, ref: str, name: str) -> None:
-        before = self.record(ref)
+    def update(
+        self,
+        ref: str,
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+        restart: RestartPolicy | None = None,
+        ports: Sequence[PortSpec] | None = None,
+        mounts: Sequence[MountSpec] | None = None,
+        env: Sequence[str] | None = None,
+    ) -> None:
+        record = self.record(ref)
+        if name:
+            self._rename(record, name)
+        if limits is not None or restart is not None:
+            self._change(record, limits, restart)
+        anew = {"ports": ports, "mounts": mounts, "env": env}
+        changed = {key: tuple(value) for key, value in anew.items() if value is not None}
+        if changed:
+            self._remake(record.id, changed)
+
+    def _rename(self, before: ContainerRecord, name: str) -> None:
         record = self._store.state.containers.rename(before.id, name)
         bundle = records.read_bundle(str(self.directory(record.id)))
         if bundle is not None:
@@ -437,27 +431,54 @@ class LocalContainers:
             records.write(f"{bundle.directory}/{records.BUNDLE}", fresh)
             news = {"name": fresh.name, "attributes": dict(fresh.attributes)}
             self._tell(record, {"op": "update", **news})
-        self._emit(record, "rename", oldName=before.name)
+        self.emit(record, "rename", oldName=before.name)
 
-    def update(
-        self, ref: str, *, limits: Limits | None = None, restart: RestartPolicy | None = None
+    def _change(
+        self, record: ContainerRecord, limits: Limits | None, restart: RestartPolicy | None
     ) -> None:
-        record = self.record(ref)
         spec = record.spec
         if limits is not None:
             spec = dataclasses.replace(spec, limits=_merge(spec.limits, limits))
         if restart is not None:
             spec = dataclasses.replace(spec, restart=restart)
-        image = self._store.state.images.get(record.image_id)
-        shared = self._shared(spec, running=False)
-        bundle = self._bundler.make(spec, image, record.id, record.name, shared)
+        bundle = self._remade_bundle(record, spec)
         request = {"op": "update", "restart": to_json(bundle.restart)}
         if limits is not None:
             request["limits"] = to_json(limits)
         self._tell(record, request)
         self._store.state.containers.update(record.id, spec)
         records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
-        self._emit(record, "update")
+        self.emit(record, "update")
+
+    def _remake(self, id: str, changed: dict[str, Any]) -> None:
+        """Make the container anew with other ports, mounts or environment; what is wrong with them
+        is found before the old one is stopped."""
+        record = self.record(id)
+        spec = dataclasses.replace(record.spec, **changed)
+        image = self._store.state.images.get(record.image_id)
+        plan = None
+        if record.mounts or wants_volumes(spec, image):
+            plan = self.mounting.plan(spec, image, record.mounts)
+        check_binds(spec)
+        bundle = self._make_bundle(spec, image, id, record.name, plan)
+        make_binds(spec)
+        runs = self.facts(record).status in ALLOWED["stop"]
+        if runs:
+            self.stop(id)
+        if plan:
+            record = self.mounting.change(record, spec, plan)
+        else:
+            record = self._store.state.containers.update(id, spec)
+        self._bundler.write(
+            self.networks.wired(bundle, record, spec),
+            spec,
+            image,
+            record.endpoints,
+            partial(self.mounting.fill, plan) if plan else None,
+        )
+        self.emit(record, "update")
+        if runs:
+            self.start(id)
 
     # Streams -------------------------------------------------------------------------------------
 
@@ -467,15 +488,50 @@ class LocalContainers:
         waits = container.status in (Status.CREATED, Status.EXITED)
         if not waits:
             self._allow("attach", container)
+        ours = self._attach(record, stdin, waits=waits, logs=logs)
+        self.emit(record, "attach")
+        return ContainerStream(ours, self, record, waits)
+
+    def attach_to_end(self, record: ContainerRecord) -> ProcessStream:
+        """A stream that tells the end of the next run, or of the one that goes on, and nothing
+        else."""
+        waits = self.facts(record).status in (Status.CREATED, Status.EXITED)
+        ours = self._attach(record, None, waits=waits)
+
+        def end() -> int:
+            self._reap(record)
+            return self.exit_code(record)
+
+        return ProcessStream(ours, end)
+
+    def _attach(
+        self, record: ContainerRecord, stdin: bool | None, *, waits: bool, logs: bool = False
+    ) -> socket.socket:
+        """Our end of a stream; that of a container which ``waits`` is attached when it starts."""
         ours, theirs = sockets.pair()
         if waits:
-            self._pending.setdefault(record.id, []).append((theirs, stdin))
+            with self._waiting:
+                self._drop_those_who_left()
+                self._pending.setdefault(record.id, []).append((theirs, stdin))
         else:
             request = {"op": "attach", "stdin": stdin, "logs": logs}
             with theirs, self._store.told(f"cannot attach to container {record.name}"):
-                self.shim(record.id).ask(request, [theirs.fileno()])
-        self._emit(record, "attach")
-        return ContainerStream(ours, self, record, waits)
+                try:
+                    self.shim(record.id).ask(request, [theirs.fileno()])
+                except (FileNotFoundError, ConnectionError):
+                    if stdin is not None:
+                        raise
+                    # It has just ended, which is all that there is to hear.
+        return ours
+
+    def _drop_those_who_left(self) -> None:
+        """Forget who has waited for a start and does so no more."""
+        for id, ends in list(self._pending.items()):
+            for one in [one for one in ends if sockets.is_left(one[0])]:
+                ends.remove(one)
+                one[0].close()
+            if not ends:
+                self._pending.pop(id, None)
 
     def exec(self, ref: str, spec: ExecSpec) -> Stream:
         record = self.record(ref)
@@ -487,7 +543,7 @@ class LocalContainers:
         ours, theirs = sockets.pair()
         with theirs, self._store.told(f"cannot run in container {record.name}"):
             self.shim(record.id).ask({"op": "exec", "process": to_json(process)}, [theirs.fileno()])
-        self._emit(record, f"exec_start: {' '.join(spec.command)}")
+        self.emit(record, f"exec_start: {' '.join(spec.command)}")
         return ProcessStream(ours)
 
     def logs(
@@ -498,24 +554,33 @@ class LocalContainers:
         tail: int | None = None,
         since: float | None = None,
         until: float | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[tuple[float, str, bytes]]:
         record = self.record(ref)
-        path = self._file(record, LOG)
+        path = self.file(record, LOG)
         reader = log_drivers.driver(record.spec.log.driver).reader(path)
-        return reader.entries(
-            tail=tail, since=since, until=until, follow=follow, ended=lambda: self._ended(record)
+        follower = Follower(self, record, stop)
+        entries = reader.entries(
+            tail=tail,
+            since=since,
+            until=until,
+            follow=follow,
+            ended=follower.ended,
+            wait=follower.wait,
         )
-
-    def _ended(self, record: ContainerRecord) -> bool:
-        try:
-            return self.facts(record).status in (Status.EXITED, Status.CREATED, Status.DEAD)
-        except NotFound:
-            return True
+        return follower.noted(entries) if follow else entries
 
     def exit_code(self, record: ContainerRecord) -> int:
         """How the last run ended, as its record tells."""
-        ended = self._exit_record(record.id)
+        ended = self.exit_record(record.id)
         return KILLED if ended is None else ended.exit_code
+
+    def exit_code_told(self, record: ContainerRecord) -> int | None:
+        """How the last run ended, as the event log tells; None where it does not."""
+        filters = {"container": [record.id], "event": ["die"]}
+        events = self._store.events.follow(since=record.created, until=time.time(), filters=filters)
+        codes = [event.attributes.get("exitCode", "") for event in events]
+        return int(codes[-1]) if codes and codes[-1].isdecimal() else None
 
     def ended(self, record: ContainerRecord) -> None:
         """A stream of this process has told that the container has ended."""
@@ -527,10 +592,6 @@ class LocalContainers:
         if owner is not None:
             with owner, contextlib.suppress(OSError):
                 owner.send(b"kept")
-
-    def _emit(self, record: ContainerRecord, action: str, **more: str) -> None:
-        known = {**record.spec.labels, "image": record.spec.image, "name": record.name}
-        self._store.emit("container", action, record.id, **{**known, **more})
 
     def close(self) -> None:
         """Let go of the containers that this process runs in the foreground; they end."""
@@ -565,45 +626,6 @@ class ContainerStream(ProcessStream):
             self._containers.let_go(self._record)
 
 
-def _created(record: ContainerRecord) -> Container:
-    """What its row says of a container."""
-    return Container(
-        id=record.id,
-        name=record.name,
-        image_id=record.image_id,
-        spec=record.spec,
-        command=record.command,
-        status=Status.REMOVING if record.removing else Status.CREATED,
-        created=record.created,
-    )
-
-
-def _running(state: RunState) -> dict[str, Any]:
-    status = Status.RUNNING
-    if state.restarting:
-        status = Status.RESTARTING
-    elif state.paused:
-        status = Status.PAUSED
-    return {
-        "status": status,
-        "pid": state.pid,
-        "started": state.started,
-        "restarts": state.restarts,
-    }
-
-
-def _exited(ended: ExitRecord) -> dict[str, Any]:
-    return {
-        "status": Status.EXITED,
-        "exit_code": ended.exit_code,
-        "started": ended.started,
-        "finished": ended.finished,
-        "oom_killed": ended.oom_killed,
-        "error": ended.error,
-        "restarts": ended.restarts,
-    }
-
-
 def _merge(old: Limits, new: Limits) -> Limits:
     changed = {name: value for name, value in vars(new).items() if value not in (None, "")}
     return dataclasses.replace(old, **changed)
@@ -611,15 +633,6 @@ def _merge(old: Limits, new: Limits) -> Limits:
 
 def _shares(spec: RunSpec) -> bool:
     return any(":" in mode for mode in (spec.network, spec.pid, spec.ipc))
-
-
-def _refuse_absent(spec: RunSpec) -> None:
-    for mount in spec.mounts:
-        if mount.kind is MountKind.BIND and not os.path.exists(mount.source):
-            raise InvalidArgument(
-                f'invalid mount config for type "bind": bind source path does not exist: '
-                f"{mount.source}"
-            )
 
 
 def _signal(name: str) -> int:

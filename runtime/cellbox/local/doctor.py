@@ -25,6 +25,7 @@ from cellbox.linux import cgroup_layout, idmap, seccomp
 from cellbox.linux import probe as probes
 from cellbox.linux.cgroup_layout import Layout
 from cellbox.model.system import Finding
+from cellbox.volumes import PROGRAMS
 
 LEAST_BYTES = 1 << 30
 LEAST_FILES = 20_000
@@ -35,7 +36,7 @@ _SYSCTLS = (
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
 )
-_TOOLS = ("pasta", "slirp4netns", "nft")
+_TOOLS = ("pasta", "slirp4netns", "nft", *PROGRAMS)
 _LIBRARIES = ("isal", "pyarrow")
 # File systems on which the store cannot live, and what they lack.
 _REFUSED = {
@@ -92,6 +93,7 @@ def report(machine: Machine, root: Path) -> list[Finding]:
         *_control_groups(machine),
         _seccomp(machine),
         *_network(machine),
+        _volumes(machine),
         _store(machine, root),
         _space(machine, root),
         *_libraries(machine),
@@ -301,6 +303,16 @@ def _network(machine: Machine) -> Iterator[Finding]:
     else:
         detail = "nft is missing, for networks of containers"
         yield Finding("network", False, detail, "apt-get install nftables")
+
+
+def _volumes(machine: Machine) -> Finding:
+    if machine.uid != 0:
+        return Finding("volumes", True, "directories, and tmpfs; only root can limit their size")
+    missing = [name for name in PROGRAMS if name not in machine.tools]
+    if missing:
+        detail = f"{' and '.join(missing)} cannot be found: no volume can have a size"
+        return Finding("volumes", False, detail, "apt-get install e2fsprogs mount")
+    return Finding("volumes", True, "directories, and whatever the kernel can mount")
 
 
 def _store(machine: Machine, root: Path) -> Finding:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cellbox
-from cellbox.engine import Containers, Files, Filters, Images
+from cellbox.engine import Containers, Files, Filters, Images, Networks, Volumes
 from cellbox.linux import cgroups, idmap
 from cellbox.local import check as checks
 from cellbox.local import doctor as machine
@@ -55,12 +55,23 @@ class LocalEngine:
     def files(self) -> Files:
         return self._files
 
+    @property
+    def networks(self) -> Networks:
+        return self._containers.networks
+
+    @property
+    def volumes(self) -> Volumes:
+        return self._containers.mounting.volumes
+
     def info(self) -> Info:
         counts = [container.status for container in self._containers.list(all=True)]
         running = sum(status in (Status.RUNNING, Status.RESTARTING) for status in counts)
         paused = counts.count(Status.PAUSED)
         layout = cgroups.layout()
-        findings = [one for one in self.doctor() if not one.ok]
+        warnings = [f"{one.subject}: {one.detail}" for one in self.doctor() if not one.ok]
+        obstacle = self._containers.networks.known_obstacle()
+        if obstacle:
+            warnings.append(f"containers have no network: {obstacle}")
         kernel = os.uname()
         return Info(
             id=self._store.state.id(),
@@ -80,7 +91,7 @@ class LocalEngine:
             containers_paused=paused,
             containers_stopped=len(counts) - running - paused,
             images=len(self._store.state.images.all()),
-            warnings=tuple(f"{one.subject}: {one.detail}" for one in findings),
+            warnings=tuple(warnings),
         )
 
     def plugins(self) -> list[Plugin]:
@@ -95,8 +106,10 @@ class LocalEngine:
         since: float | None = None,
         until: float | None = None,
         filters: Filters | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[Event]:
-        return self._store.events.follow(since=since, until=until, filters=filters)
+        ended = stop or (lambda: False)
+        return self._store.events.follow(since=since, until=until, filters=filters, ended=ended)
 
     def doctor(self) -> list[Finding]:
         return machine.findings(self._store.root)

@@ -11,14 +11,14 @@ A key that is missing has its default, as in all that ``model.codec`` writes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cellbox.containers import journal
 from cellbox.engine import Filters
-from cellbox.errors import InvalidArgument
 from cellbox.model import codec
 from cellbox.model.event import Event
+from cellbox.model.event_filter import matcher
 
 _START = b'{"time":'
 
@@ -48,7 +48,7 @@ class EventLog:
         Times are seconds since the epoch; ``ended`` ends it too, after what is written by then.
         Raises InvalidArgument for an unknown filter, at once.
         """
-        matches = _matcher(filters or {})
+        matches = matcher(filters or {})
 
         def over() -> bool:
             return ended() or (until is not None and time.time() >= until)
@@ -74,54 +74,3 @@ def _parse(data: bytes) -> Event | None:
         except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return None
-
-
-# --- filters -------------------------------------------------------------------------------------
-
-_Test = Callable[[Event, str], bool]
-
-
-def _matcher(filters: Filters) -> Callable[[Event], bool]:
-    """Docker's rule: every key must hold, by one of its values; of labels, all must hold."""
-    for key in filters:
-        if key not in _TESTS:
-            raise InvalidArgument(f"invalid filter '{key}'")
-
-    def holds(event: Event, key: str, values: Sequence[str]) -> bool:
-        combine = all if key == "label" else any
-        return not values or combine(_TESTS[key](event, value) for value in values)
-
-    return lambda event: all(holds(event, key, values) for key, values in filters.items())
-
-
-def _is_action(event: Event, value: str) -> bool:
-    # "exec_create: ls -l" and "health_status: healthy" are found by their first word
-    return value in (event.action, event.action.partition(":")[0])
-
-
-def _is_container(event: Event, value: str) -> bool:
-    name = event.attributes.get("name", "")
-    return event.kind == "container" and (event.id.startswith(value) or name == value)
-
-
-def _is_image(event: Event, value: str) -> bool:
-    if event.kind not in ("image", "container"):
-        return False
-    names = [event.attributes.get("name" if event.kind == "image" else "image", "")]
-    if event.kind == "image":
-        names.append(event.id)
-    return value in names or value in [name.rpartition(":")[0] for name in names]
-
-
-def _has_label(event: Event, value: str) -> bool:
-    key, equals, wanted = value.partition("=")
-    return key in event.attributes and (not equals or event.attributes[key] == wanted)
-
-
-_TESTS: dict[str, _Test] = {
-    "type": lambda event, value: event.kind == value,
-    "event": _is_action,
-    "container": _is_container,
-    "image": _is_image,
-    "label": _has_label,
-}

@@ -11,7 +11,8 @@ kept; all else may go. Three steps:
 Looking comes before marking, so a thing that appears in between is either not found or marked. Who
 brings something in holds it under a lease *before* looking whether it is there (``lease``); so it
 finds the thing gone, or the collector finds it held. For the same reason a container's row comes
-before its directory. One collector works at a time, under a lock on ``gc.lock``.
+before its directory; that of a volume is there when its row is not yet, but in the transaction that
+makes both. One collector works at a time, under a lock on ``gc.lock``.
 
 Unfinished things (downloads, staged layers) are locked by those who make them, and the stores know
 which of them are dead; they are cleaned in step 3.
@@ -50,11 +51,13 @@ faults.declare(
 
 @dataclass(frozen=True)
 class Found:
-    """What a store has on disk: diff ids of layers, digests of blobs, ids of containers."""
+    """What a store has on disk: diff ids of layers, digests of blobs, ids of containers, names of
+    volumes."""
 
     layers: frozenset[str] = frozenset()
     blobs: frozenset[str] = frozenset()
     containers: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Marked:
     layers: frozenset[str] = frozenset()
     blobs: frozenset[str] = frozenset()
     containers: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
     all_layers: bool = False
 
 
@@ -78,6 +82,7 @@ class Sweep:
     layers: tuple[str, ...] = ()
     blobs: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for part in fields(self):
@@ -103,8 +108,8 @@ class Stores(Protocol):
 
 
 class DiskStores:
-    """The stores below ``root``. Layers and containers go to ``trash/`` by rename; a blob is one
-    file, and deleting it is as quick."""
+    """The stores below ``root``. Layers, containers and volumes go to ``trash/`` by rename; a blob
+    is one file, and deleting it is as quick."""
 
     def __init__(self, root: Path, content: ContentStore, layers: LayerStore) -> None:
         self._root = root
@@ -113,15 +118,18 @@ class DiskStores:
 
     def find(self) -> Found:
         """What is there now."""
-        try:
-            containers = os.listdir(self._root / "containers")
-        except FileNotFoundError:
-            containers = []
         return Found(
             layers=frozenset(self._layers.walk()),
             blobs=frozenset(self._content.walk()),
-            containers=frozenset(containers),
+            containers=self._names("containers"),
+            volumes=self._names("volumes"),
         )
+
+    def _names(self, folder: str) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(self._root / folder))
+        except FileNotFoundError:
+            return frozenset()
 
     def discard(self, kind: str, key: str) -> None:
         """Move one thing out of sight."""
@@ -144,6 +152,7 @@ def plan(found: Found, marked: Marked) -> Sweep:
         layers=() if marked.all_layers else tuple(sorted(found.layers - marked.layers)),
         blobs=tuple(sorted(found.blobs - marked.blobs)),
         containers=tuple(sorted(found.containers - marked.containers)),
+        volumes=tuple(sorted(found.volumes - marked.volumes)),
     )
 
 
@@ -166,6 +175,7 @@ def mark(state: State, connection: sqlite3.Connection) -> Marked:
         | used
         | {json.loads(descriptor)["digest"] for descriptor in named},
         containers=_column(connection, "SELECT id FROM containers"),
+        volumes=_column(connection, "SELECT name FROM volumes"),
         all_layers=not used <= known,
     )
 
@@ -178,6 +188,7 @@ def collect(state: State, stores: Stores, root: Path) -> Sweep:
     with _alone(root / "gc.lock"):
         state.leases.drop_dead()
         state.images.forget_strays()
+        state.volumes.settle(root / "volumes")
         found = stores.find()
         with state.read() as connection:
             sweep = plan(found, mark(state, connection))

@@ -7,10 +7,10 @@ the database knows it, so that no collector takes it away in between.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dataclasses
-import fnmatch
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -37,8 +37,10 @@ from cellbox.model.image import (
     Layer,
     Removed,
 )
+from cellbox.model.registry import Credential, Distribution
 
 if TYPE_CHECKING:
+    from cellbox.registry.client import Client
     from cellbox.registry.transfer import Pulled
 
 
@@ -76,8 +78,10 @@ class LocalImages:
             return [
                 image
                 for image in images
-                if any(_matches(tag, value) for tag in image.tags for value in values)
+                if any(reference.matches(tag, value) for tag in image.tags for value in values)
             ]
+        if key == "until":
+            return [image for image in images if _is_older(image, values)]
         if key in ("before", "since"):
             moments = [self.get(value).created or 0.0 for value in values]
             before = key == "before"
@@ -93,7 +97,7 @@ class LocalImages:
     def tag(self, ref: str, name: str) -> None:
         image = self.get(ref)
         self._store.state.images.tag(image.id, name)
-        self._store.emit("image", "tag", image.id, name=name)
+        self._store.emit("image", "tag", image.id, name=reference.parse(name).familiar)
 
     def remove(self, ref: str, *, force: bool = False) -> builtins.list[Removed]:
         image = self.get(ref)
@@ -109,8 +113,10 @@ class LocalImages:
         else:
             removed = self._remove_all(image, ref, force)
         for one in removed:
-            action, id = ("untag", one.untagged) if one.untagged else ("delete", one.deleted)
-            self._store.emit("image", action, id, name=one.untagged or ref)
+            if one.untagged:
+                self._store.emit("image", "untag", image.id, name=one.untagged)
+            elif one.deleted == image.id:  # not for its layers
+                self._store.emit("image", "delete", image.id, name=image.id)
         return removed
 
     def _remove_all(self, image: Image, ref: str, force: bool) -> builtins.list[Removed]:
@@ -141,17 +147,27 @@ class LocalImages:
 
     # Bringing ----------------------------------------------------------------------------------
 
-    def pull(self, ref: str, *, platform: str = "", watch: Watch | None = None) -> Image:
+    def pull(
+        self,
+        ref: str,
+        *,
+        platform: str = "",
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Image:
         if ref in HOST_NAMES:
             return self.get(ref)
         from cellbox.registry import transfer  # see Store.registries
 
         store, name = self._store, reference.parse(ref)
         purpose = f"pull {name.familiar}"
-        with store.leased(purpose) as (content, layers):
+        with (
+            self._registries(name.domain, auth) as client,
+            store.leased(purpose) as (content, layers),
+        ):
             pulled = transfer.pull(
                 name,
-                client=store.registries,
+                client=client,
                 store=content,
                 unpack=layers.apply,
                 have_layer=layers.has,
@@ -161,9 +177,40 @@ class LocalImages:
                 current=self._current(name.familiar),
             )
             layers.commit([staged for _, _, staged in pulled.layers if staged is not None])
-            image = self._add_pulled(pulled)
+            image = self._add_pulled(pulled, content)
         store.emit("image", "pull", name.familiar, name=name.familiar)
         return image
+
+    def distribution(self, ref: str, *, auth: Credential | None = None) -> Distribution:
+        from cellbox.registry.describe import describe
+
+        name = reference.parse(ref)
+        with self._registries(name.domain, auth) as client:
+            return describe(name, client)
+
+    def login(self, registry: str, auth: Credential) -> None:
+        from cellbox.registry import describe
+
+        domain = describe.domain_of(registry)
+        with self._registries(domain, auth) as client:
+            describe.check_login(domain, client)
+
+    @contextlib.contextmanager
+    def _registries(self, domain: str, auth: Credential | None) -> Iterator[Client]:
+        """The store's own way to registries, or one that shows ``auth`` to that of ``domain``
+        only, so that neither a mirror nor the next caller gets it."""
+        if auth is None:
+            yield self._store.registries
+            return
+        from cellbox.registry.client import Client
+        from cellbox.registry.config import HUB
+
+        host = HUB if domain == reference.DEFAULT_DOMAIN else domain.lower().removesuffix(":443")
+        client = Client(credential=lambda asked: auth if asked == host else None)
+        try:
+            yield client
+        finally:
+            client.close()
 
     def _current(self, familiar: str) -> str:
         try:
@@ -171,10 +218,10 @@ class LocalImages:
         except NotFound:
             return ""
 
-    def _add_pulled(self, pulled: Pulled) -> Image:
+    def _add_pulled(self, pulled: Pulled, content: ContentStore) -> Image:
         parsed = config.parse_config(pulled.config)
         layers = tuple(
-            Layer(diff_id, self._store.layers.size(diff_id), blob)
+            Layer(diff_id, self._store.layers.size(diff_id), self._kept(blob, diff_id, content))
             for blob, diff_id, _ in pulled.layers
         )
         name = pulled.reference
@@ -183,12 +230,20 @@ class LocalImages:
         image = _image(pulled.config_digest, parsed, layers, tags=tagged, digests=(digest,))
         return self._store.state.images.add(image, manifest=pulled.manifest)
 
+    def _kept(self, blob: Descriptor, diff_id: str, content: ContentStore) -> Descriptor:
+        """The blob that was pulled; for a layer that was here before, the one that it came in,
+        without which a stranger's layer could not be saved any more."""
+        if content.has(blob.digest):
+            return blob
+        known = self._store.state.images.blobs(diff_id)
+        return next((one for one in known if content.has(one.digest)), blob)
+
     def save(self, refs: Sequence[str], out: BinaryIO, *, format: str = "docker") -> None:
         if format not in ("docker", "oci"):
             raise InvalidArgument(f"{format!r} is no format of an archive: use docker or oci")
         with self._store.leased("save") as (content, layers):
             saved = [self._saved(ref, content, layers) for ref in refs]
-            archive.save(saved, content, out)
+            archive.save(_merged(saved), content, out)
         for ref in refs:
             self._store.emit("image", "save", ref, name=ref)
 
@@ -312,6 +367,16 @@ class LocalImages:
         return self._store.state.images.add(dataclasses.replace(image, parent=parent))
 
 
+def _merged(saved: Sequence[archive.Saved]) -> builtins.list[archive.Saved]:
+    """Each image once, with all the names that it was asked by."""
+    found: dict[bytes, archive.Saved] = {}
+    for one in saved:
+        known = found.get(one.config, one)
+        names = dict.fromkeys((*known.names, *one.names))
+        found[one.config] = dataclasses.replace(known, names=tuple(names))
+    return [*found.values()]
+
+
 def _blob(layer: Layer, content: ContentStore, layers: LayerStore) -> Descriptor:
     """The layer as a blob, made now where none is kept."""
     if layer.blob is not None and content.has(layer.blob.digest):
@@ -428,10 +493,8 @@ def _is_on_side(image: Image, moment: float, before: bool) -> bool:
     return created < moment if before else created > moment
 
 
-def _matches(tag: str, pattern: str) -> bool:
-    """Docker's ``reference`` filter: a pattern with or without a tag, path by path."""
-    repository = tag.rpartition(":")[0]
-    return any(
-        name.count("/") == pattern.count("/") and fnmatch.fnmatchcase(name, pattern)
-        for name in (tag, repository)
-    )
+def _is_older(image: Image, moments: Sequence[str]) -> bool:
+    try:
+        return all((image.created or 0.0) < float(moment) for moment in moments)
+    except ValueError:
+        raise InvalidArgument(f"until={moments[0]} is not a Unix time") from None

@@ -1,4 +1,5 @@
-"""Names of containers: which are allowed, and new ones in Docker's style (``brisk_noether``)."""
+"""Names of containers and networks: which are allowed, and new ones in Docker's style
+(``brisk_noether``)."""
 
 from __future__ import annotations
 
@@ -51,6 +52,15 @@ def check(name: str) -> str:
     if len(bare) > MAX_NAME:
         raise InvalidArgument(f"Invalid container name: it has more than {MAX_NAME} characters")
     return bare
+
+
+def check_network(name: str) -> str:
+    """``name`` itself, if it is a network's name. Raises InvalidArgument."""
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise InvalidArgument(
+            f"{name!r} is no name for a network: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    return name
 
 
 def generate(is_taken: Callable[[str], bool], choose: random.Random | None = None) -> str:

@@ -39,11 +39,25 @@ def _usual_root() -> Path:
     return Path(PlatformDirs("cellbox").user_data_dir)
 
 
+def socket_path(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the daemon of the store at ``root`` listens, unless told otherwise.
+
+    Root's socket is for a group too, so it cannot be in the run directory, which only root enters.
+    """
+    if os.geteuid() == 0 and os.access("/run", os.W_OK):
+        return Path("/run") / f"{_name(root)}.sock"
+    return run_directory(root, environ) / "cellbox.sock"
+
+
+def _name(root: Path) -> str:
+    if root == _usual_root():
+        return "cellbox"
+    return "cellbox-" + hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+
+
 def run_directory(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """The run directory of the store at ``root``; not made yet."""
-    name = "cellbox"
-    if root != _usual_root():
-        name += "-" + hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+    name = _name(root)
     usual = "/run" if os.geteuid() == 0 else environ.get("XDG_RUNTIME_DIR", "")
     in_memory = _tmpfs_mounts()
     for place, own in ((usual, True), ("/dev/shm", False)):

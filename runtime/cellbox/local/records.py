@@ -3,7 +3,9 @@
 ::
 
     ROOT/images/HEX.json              an image: facts, names, layers, manifest; HEX is its id's
-    ROOT/containers/ID/container.json a container: what was asked, its name and image
+    ROOT/containers/ID/container.json a container: what was asked, its name, image and addresses
+    ROOT/networks/ID.json             a network: what was asked, and the subnets it got
+    ROOT/volumes/NAME/volume.json     a volume: what was asked
 
 A record is written inside the transaction that it belongs to, right before the commit, an image's
 synced: so records tell the same order of events as the database. One without a row is an image that
@@ -25,8 +27,10 @@ from cellbox.containers import records as files
 from cellbox.errors import EngineError
 from cellbox.images.content import sync_directory
 from cellbox.model import codec
-from cellbox.model.container import RunSpec
+from cellbox.model.container import MountSpec, RunSpec
 from cellbox.model.image import Descriptor, Image
+from cellbox.model.network import Endpoint, NetworkSpec
+from cellbox.model.volume import VolumeSpec
 
 T = TypeVar("T")
 
@@ -42,7 +46,9 @@ class ImageRecord:
 @dataclass(frozen=True)
 class ContainerRecord:
     """A container as the database knows it; whether it runs is for its files and processes to say.
-    ``removing`` says that a removal has begun and is to be finished."""
+    ``removing`` says that a removal has begun and is to be finished. ``mounts`` are those of the
+    request, the image and other containers together, each volume with its name; empty where no
+    volume is among them."""
 
     id: str
     name: str
@@ -51,6 +57,25 @@ class ContainerRecord:
     command: tuple[str, ...]
     created: float
     removing: bool = False
+    endpoints: tuple[Endpoint, ...] = ()
+    mounts: tuple[MountSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A network as the database knows it; ``spec`` has the subnets that were chosen."""
+
+    id: str
+    spec: NetworkSpec
+    created: float
+
+
+@dataclass(frozen=True)
+class VolumeRecord:
+    """A volume as the database knows it."""
+
+    spec: VolumeSpec
+    created: float
 
 
 class Records:
@@ -59,12 +84,47 @@ class Records:
     def __init__(self, root: Path) -> None:
         self._images = root / "images"
         self._containers = root / "containers"
+        self._networks = root / "networks"
+        self._volumes = root / "volumes"
 
     def write_image(self, record: ImageRecord) -> None:
         """Keep an image's record, synced. Raises EngineError."""
         self._images.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(self._image(record.image.id), record, durable=True)
         sync_directory(self._images)
+
+    def write_network(self, record: NetworkRecord) -> None:
+        """Keep a network's record. Raises EngineError."""
+        self._networks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(self._network(record.id), record, durable=True)
+
+    def forget_network(self, id: str) -> None:
+        """Remove a network's record, if there is one."""
+        self._network(id).unlink(missing_ok=True)
+
+    def networks(self) -> list[NetworkRecord]:
+        """All that can be read, the one written last first."""
+        return [
+            record
+            for path, record in _read_all(NetworkRecord, self._networks.glob("*.json"))
+            if record.id == path.stem
+        ]
+
+    def write_volume(self, record: VolumeRecord) -> None:
+        """Keep a volume's record, synced, in its directory, which is there. Raises EngineError."""
+        _write(self._volumes / record.spec.name / "volume.json", record, durable=True)
+
+    def volumes(self) -> dict[str, VolumeRecord]:
+        """All directories of volumes by name, each with its record; one that cannot be read tells
+        the name and the age of its directory."""
+        directories = [path for path in self._volumes.glob("*/") if (path / "_data").is_dir()]
+        found = {
+            path.name: VolumeRecord(VolumeSpec(path.name), path.stat().st_mtime)
+            for path in directories
+        }
+        kept = (path / "volume.json" for path in directories)
+        read = {path.parent.name: one for path, one in _read_all(VolumeRecord, kept)}
+        return {**found, **read}
 
     def write_container(self, record: ContainerRecord) -> None:
         """Keep a new container's record, in its directory. Raises EngineError."""
@@ -110,6 +170,9 @@ class Records:
 
     def _container(self, id: str) -> Path:
         return self._containers / id / "container.json"
+
+    def _network(self, id: str) -> Path:
+        return self._networks / f"{id}.json"
 
     def _image(self, id: str) -> Path:
         return self._images / f"{id.partition(':')[2]}.json"

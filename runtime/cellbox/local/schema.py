@@ -13,6 +13,10 @@ What the tables hold (facts as JSON of ``model.codec``, digests as ``sha256:HEX`
     tags          familiar name -> image             ubuntu:latest
     repo_digests  familiar name with digest -> image ubuntu@sha256:...
     containers    one row a container; its name is unique
+    networks      one row a network; its name is unique
+    endpoints     which addresses of a network a container has
+    volumes       one row a volume
+    container_volumes  which volumes a container has
     leases        who works on something that is not named yet
     lease_items   what that is
     meta          single values
@@ -60,6 +64,27 @@ STEPS: tuple[Step, ...] = (
             lease_id TEXT NOT NULL REFERENCES leases ON DELETE CASCADE, kind TEXT NOT NULL,
             key TEXT NOT NULL, PRIMARY KEY (lease_id, kind, key)) WITHOUT ROWID""",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    ),
+    (
+        """CREATE TABLE networks (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL,
+            spec TEXT NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE endpoints (
+            container_id TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
+            network_id TEXT NOT NULL REFERENCES networks, ip TEXT, ip6 TEXT,
+            PRIMARY KEY (container_id, network_id), UNIQUE (network_id, ip),
+            UNIQUE (network_id, ip6)) WITHOUT ROWID""",
+        "ALTER TABLE containers ADD COLUMN endpoints TEXT NOT NULL DEFAULT '[]'",
+    ),
+    (
+        """CREATE TABLE volumes (
+            name TEXT PRIMARY KEY, created REAL NOT NULL, spec TEXT NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE container_volumes (
+            container_id TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
+            volume TEXT NOT NULL REFERENCES volumes,
+            PRIMARY KEY (container_id, volume)) WITHOUT ROWID""",
+        "CREATE INDEX container_volumes_by_volume ON container_volumes (volume)",
+        "ALTER TABLE containers ADD COLUMN mounts TEXT NOT NULL DEFAULT '[]'",
     ),
 )
 

@@ -9,6 +9,8 @@ that is for its processes and its ``exit.json`` to say.
     State
     |- images      ImageTable      state_images      what names and ids mean
     |- containers  ContainerTable  state_containers  names, what was asked for
+    |- networks    NetworkTable    state_networks    names, subnets, addresses
+    |- volumes     VolumeTable     state_volumes     names, which container has which
     |- leases      Leases          lease             what must not be collected yet
     '- write() read()              database          several of these in one transaction
 
@@ -32,6 +34,8 @@ from cellbox.local.lease import Leases
 from cellbox.local.records import Records
 from cellbox.local.state_containers import ContainerTable
 from cellbox.local.state_images import ImageTable
+from cellbox.local.state_networks import NetworkTable
+from cellbox.local.state_volumes import VolumeTable
 
 
 class State:
@@ -48,6 +52,8 @@ class State:
         self.leases = Leases(self.database)
         self.images = ImageTable(self.database, records, self.leases)
         self.containers = ContainerTable(self.database, records)
+        self.networks = NetworkTable(self.database, records)
+        self.volumes = VolumeTable(self.database, records)
 
     def id(self) -> str:
         """A name for this store that no other one has, the same as long as the database lives."""
@@ -77,4 +83,6 @@ class State:
 
     def _salvage(self, connection: sqlite3.Connection) -> None:
         self.images.salvage(connection)
+        self.networks.salvage(connection)
+        self.volumes.salvage(connection)
         self.containers.salvage(connection)

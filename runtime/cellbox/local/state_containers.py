@@ -14,13 +14,20 @@ from functools import lru_cache
 from typing import Any
 
 from cellbox.errors import AlreadyExists, InvalidArgument, NotFound
-from cellbox.local import names
+from cellbox.local import names, state_networks, state_volumes
 from cellbox.local.database import Database, insert_each
 from cellbox.local.records import ContainerRecord, Records
 from cellbox.model import codec
-from cellbox.model.container import RunSpec
+from cellbox.model.container import MountKind, MountSpec, RunSpec
+from cellbox.model.network import Endpoint
 
-_COLUMNS = "id, name, image_id, spec, command, created, removing"
+Join = Callable[[sqlite3.Connection, "ContainerRecord"], Sequence[Endpoint]]
+"""Gives a new container its places in networks, in the transaction that makes it."""
+
+Hold = Callable[[sqlite3.Connection], object]
+"""Sees to it that the volumes of a container are there, in the transaction that takes them."""
+
+_COLUMNS = "id, name, image_id, spec, command, created, removing, endpoints, mounts"
 _SELECT = f"SELECT {_COLUMNS} FROM containers"
 
 
@@ -41,12 +48,17 @@ class ContainerTable:
         created: float,
         name: str = "",
         claim: Callable[[str], object] = lambda id: None,
+        join: Join = lambda connection, record: (),
+        mounts: Sequence[MountSpec] = (),
+        hold: Hold | None = None,
     ) -> ContainerRecord:
         """Take a name; an empty one becomes a generated one.
 
         ``id`` is 64 hex digits. To be called before anything of the container is on disk;
-        ``claim`` is called with it when its directory is there and nobody else knows of it. Raises
-        AlreadyExists, InvalidArgument (the name), NotFound (the image).
+        ``claim`` is called with it when its directory is there and nobody else knows of it;
+        ``join`` gives it its places in networks, ``hold`` makes the volumes among its ``mounts``.
+        Raises AlreadyExists, InvalidArgument (the name), NotFound (the image), and what ``join``
+        and ``hold`` raise.
         """
         asked = names.check(name) if name else ""
         with self._database.write() as connection:
@@ -61,8 +73,16 @@ class ContainerTable:
                 spec=spec,
                 command=tuple(command),
                 created=created,
+                mounts=tuple(mounts),
             )
             _insert(connection, record)
+            if hold:
+                hold(connection)
+                state_volumes.take(connection, id, _volumes(record))
+            endpoints = join(connection, record)
+            if endpoints:
+                record = replace(record, endpoints=tuple(endpoints))
+                _set_endpoints(connection, record)
             self._records.write_container(record)
             claim(id)
         return record
@@ -95,6 +115,30 @@ class ContainerTable:
         with self._database.write() as connection:
             return self._change(connection, replace(_find(connection, ref), spec=spec))
 
+    def set_endpoints(
+        self, connection: sqlite3.Connection, record: ContainerRecord, endpoints: Sequence[Endpoint]
+    ) -> ContainerRecord:
+        """Note the container's places in networks, in the transaction that gave it those."""
+        changed = replace(record, endpoints=tuple(endpoints))
+        _set_endpoints(connection, changed)
+        self._records.rewrite_container(changed)
+        return changed
+
+    def set_mounts(
+        self, ref: str, spec: RunSpec, mounts: Sequence[MountSpec], hold: Hold
+    ) -> ContainerRecord:
+        """Replace what was asked for, and with it what is mounted. Raises as :meth:`get` and
+        :meth:`add`."""
+        with self._database.write() as connection:
+            record = replace(_find(connection, ref), spec=spec, mounts=tuple(mounts))
+            hold(connection)
+            state_volumes.take(connection, record.id, _volumes(record))
+            connection.execute(
+                "UPDATE containers SET mounts = ? WHERE id = ?",
+                (codec.dumps(record.mounts), record.id),
+            )
+            return self._change(connection, record)
+
     def mark_removing(self, ref: str) -> ContainerRecord:
         """Note that its removal has begun, so that it is finished after a crash. Repeatable: a
         second time nothing is written, as its directory may just be going."""
@@ -104,10 +148,12 @@ class ContainerTable:
                 return record
             return self._change(connection, replace(record, removing=True))
 
-    def delete(self, id: str) -> bool:
-        """Forget the container with this full id: its name is free. Whether it was known."""
+    def delete(self, id: str, release: Hold = lambda connection: None) -> bool:
+        """Forget the container with this full id: its name is free. Whether it was known.
+        ``release`` is called in the same transaction, when its volumes are not its any more."""
         with self._database.write(shrinking=True) as connection:
             done = connection.execute("DELETE FROM containers WHERE id = ?", (id,))
+            release(connection)
         self._records.forget_container(id)
         return done.rowcount > 0
 
@@ -121,6 +167,9 @@ class ContainerTable:
             if _exists(connection, "containers", "name", record.name):
                 record = replace(record, name=record.id[:12])
             _insert(connection, record)
+            for endpoint in record.endpoints:
+                state_networks.take(connection, endpoint)
+            state_volumes.take(connection, record.id, _volumes(record))
 
         insert_each(connection, self._records.containers(), insert)
 
@@ -135,7 +184,7 @@ class ContainerTable:
 
 def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
     connection.execute(
-        f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO containers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             record.name,
@@ -144,7 +193,20 @@ def _insert(connection: sqlite3.Connection, record: ContainerRecord) -> None:
             json.dumps(record.command),
             record.created,
             record.removing,
+            codec.dumps(record.endpoints),
+            codec.dumps(record.mounts),
         ),
+    )
+
+
+def _volumes(record: ContainerRecord) -> list[str]:
+    return [mount.source for mount in record.mounts if mount.kind is MountKind.VOLUME]
+
+
+def _set_endpoints(connection: sqlite3.Connection, record: ContainerRecord) -> None:
+    connection.execute(
+        "UPDATE containers SET endpoints = ? WHERE id = ?",
+        (codec.dumps(record.endpoints), record.id),
     )
 
 
@@ -155,9 +217,23 @@ def _select(
 
 
 def _record(row: Sequence[Any]) -> ContainerRecord:
-    id, name, image_id, spec, command, created, removing = row
+    id, name, image_id, spec, command, created, removing, places, mounts = row
     words = tuple(json.loads(command))
-    return ContainerRecord(id, name, image_id, _spec(spec), words, created, bool(removing))
+    endpoints = () if places == "[]" else _endpoints(places)
+    mounted = () if mounts == "[]" else _mounts(mounts)
+    return ContainerRecord(
+        id, name, image_id, _spec(spec), words, created, bool(removing), endpoints, mounted
+    )
+
+
+@lru_cache(maxsize=256)
+def _endpoints(text: str) -> tuple[Endpoint, ...]:
+    return tuple(codec.from_json(Endpoint, one) for one in json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def _mounts(text: str) -> tuple[MountSpec, ...]:
+    return tuple(codec.from_json(MountSpec, one) for one in json.loads(text))
 
 
 @lru_cache(maxsize=256)

@@ -120,6 +120,13 @@ class ImageTable:
         with self._database.read() as connection:
             return _column(connection, "SELECT id FROM containers WHERE image_id = ?", id)
 
+    def blobs(self, diff_id: str) -> list[Descriptor]:
+        """The blobs that the images which have this layer know it by."""
+        query = "SELECT DISTINCT blob FROM image_layers WHERE diff_id = ? AND blob IS NOT NULL"
+        with self._database.read() as connection:
+            found = map(_descriptor, _column(connection, query, diff_id))
+            return [blob for blob in found if blob is not None]
+
     def forget_strays(self) -> None:
         """Remove the records of images that are no more, before their layers go."""
         with self._database.write(shrinking=True) as connection:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 
 from cellbox.local.containers import LocalContainers
+from cellbox.local.records import ContainerRecord
 from cellbox.local.store import Store
 from cellbox.model.container import Status
 from cellbox.model.system import DiskUsage
+from cellbox.model.volume import LOCAL
 
 _ACTIVE = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 def measure(store: Store, containers: LocalContainers) -> list[DiskUsage]:
     """Images, containers and local volumes, in Docker's order; a shared layer counts once."""
-    return [_images(store), _containers(store, containers)]
+    return [_images(store), _containers(store, containers), _volumes(store, containers)]
 
 
 def _images(store: Store) -> DiskUsage:
@@ -28,13 +30,34 @@ def _images(store: Store) -> DiskUsage:
 
 def _containers(store: Store, containers: LocalContainers) -> DiskUsage:
     found = containers.list(all=True)
-    sizes = {one.id: _size(store, containers, one.id) for one in found}
+    sizes = {one.id: written(store, containers, one.id) for one in found}
     active = [one.id for one in found if one.status in _ACTIVE]
     idle = sum(size for id, size in sizes.items() if id not in active)
     return DiskUsage("Containers", len(found), len(active), sum(sizes.values()), idle)
 
 
-def _size(store: Store, containers: LocalContainers, id: str) -> int:
+def _volumes(store: Store, containers: LocalContainers) -> DiskUsage:
+    """Those of the local driver; only theirs are known."""
+    if not store.state.volumes.all():
+        return DiskUsage("Local Volumes", 0, 0, 0, 0)
+    volumes = containers.mounting.volumes
+    found = volumes.list(filters={"driver": [LOCAL]})
+    sizes = {one.name: volumes.size(one.name) for one in found}
+    used = [one.name for one in found if one.users]
+    idle = sum(size for name, size in sizes.items() if name not in used)
+    return DiskUsage("Local Volumes", len(found), len(used), sum(sizes.values()), idle)
+
+
+def container_size(
+    store: Store, containers: LocalContainers, record: ContainerRecord
+) -> tuple[int, int]:
+    """Bytes that the container has written, and of these and its image together."""
+    own = written(store, containers, record.id)
+    return own, own + store.state.images.get(record.image_id).size
+
+
+def written(store: Store, containers: LocalContainers, id: str) -> int:
+    """Bytes of the container's writable layer."""
     layer = containers.layer(id)
     if not os.path.isdir(layer):
         return 0

@@ -7,6 +7,7 @@ on them (/etc/hostname, the targets of volumes) are no changes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from cellbox.linux.mounts import Mount
 from cellbox.local.containers import LocalContainers
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import Store
-from cellbox.model.container import FileChange
+from cellbox.model.container import FileChange, MountKind
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,19 @@ def root_mounts(containers: LocalContainers, record: ContainerRecord) -> tuple[M
     """The mounts of the container's own file system, as its bundle has them; the root first."""
     bundle = _bundle(containers, record)
     return tuple(one for one in bundle.mounts if one.target == "/" or one.kind == "overlay")
+
+
+def seen_mounts(containers: LocalContainers, record: ContainerRecord) -> tuple[Mount, ...]:
+    """Those, and what the user has bound there: volumes, and what is there of the host's."""
+    asked = record.mounts or record.spec.mounts
+    bound = {os.path.normpath(one.target) for one in asked if one.kind is not MountKind.TMPFS}
+    return tuple(
+        one
+        for one in _bundle(containers, record).mounts
+        if one.target == "/"
+        or one.kind == "overlay"
+        or (one.target in bound and os.path.exists(one.source))
+    )
 
 
 def parts(store: Store, containers: LocalContainers, record: ContainerRecord) -> Iterator[Part]:

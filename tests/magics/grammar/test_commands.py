@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import click
 import pytest
 
 from cellbox.errors import NotFound
+from cellbox.model.network import NetworkSpec
+from cellbox_magics.grammar import Place
 from cellbox_magics.grammar.commands import DASHED, ProgramVerb, Refusing, Verb, completer
+from cellbox_magics.grammar.tree import load
 
 
 def made(kind, **more):
@@ -47,3 +52,14 @@ def test_a_completion_that_fails_is_empty():
         "web", "work",
     ]  # fmt: skip
     assert completer(lambda surface: surface.nothing)(context, context.command.params[0], "") == []
+
+
+def test_a_network_is_completed_where_one_is_named(engine):
+    engine.networks.create(NetworkSpec("shop"))
+    surface = SimpleNamespace(engine=engine)
+    for verb, name in (("run", "network"), ("network rm", "networks")):
+        command = load(verb, Place.COMMAND)
+        context = click.Context(command, obj=surface)
+        (option,) = [one for one in command.params if one.name == name]
+        found = option.shell_complete(context, "s")
+        assert [one.value for one in found] == ["shop"]

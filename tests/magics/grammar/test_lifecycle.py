@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cellbox.errors import InvalidArgument, NotFound
-from cellbox.model.container import Limits, RestartPolicy, Status
+from cellbox.model.container import Limits, PortSpec, RestartPolicy, Status
 
 
 @pytest.fixture
@@ -40,6 +40,9 @@ def test_start_restart_and_wait(two, engine, say, until):
     assert say("%container start a") == ["a"]
     engine.containers.kill("a", signal="TERM")
     assert say("%container wait a") == [143]
+    assert say("%container wait --condition next-exit a") == [143]
+    conditions = [call[-1] for call in engine.named("wait")]
+    assert conditions == ["not-running", "next-exit"]
     engine.containers.processes[engine.containers.get("a").id].signals.put("INT")
     assert say("%container restart a") == ["a"]
     assert [call[0] for call in engine.calls[-2:]] == ["stop", "start"]
@@ -61,6 +64,15 @@ def test_rename_and_update(two, engine, say):
     )  # fmt: skip
     with pytest.raises(InvalidArgument, match="at least one flag"):
         say("%container update c")
+
+
+def test_update_can_make_a_container_anew(two, engine, say):
+    say("%container update -e A=1 -p 8080:80 a")
+    anew = {"env": ("A=1",), "ports": (PortSpec(80, host_port=8080),)}
+    assert engine.named("anew") == [("anew", "a", None, None, anew)]
+    say("%container update -m 1g --mount-rm /x a")
+    assert engine.named("anew")[-1] == ("anew", "a", Limits(memory=1 << 30), None, {"mounts": ()})
+    assert not engine.named("update")
 
 
 def test_prune_removes_what_does_not_run(two, engine, say):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cellbox.errors import InvalidArgument, NotFound
+from cellbox.model.container import PortSpec, Status
+from cellbox.model.image import ImageConfig
 
 
 @pytest.fixture
@@ -37,6 +40,12 @@ def test_logs_go_to_their_streams(web, engine, say, capsys):
     assert capsys.readouterr().out == "2023-11-14T22:13:20Z first\n"
 
 
+def test_logs_can_be_cleared(web, engine, say, capsys):
+    say("%container logs --clear web")
+    assert engine.named("clear_logs") == [("clear_logs", "web")]
+    assert capsys.readouterr().out == ""
+
+
 def test_a_tail_is_a_number(web, say):
     with pytest.raises(InvalidArgument, match="number of lines"):
         say("%container logs --tail many web")
@@ -60,8 +69,11 @@ def test_inspect_shows_what_is_there_and_fails_for_the_rest(web, say, capsys):
     assert "No such object: nothing" in captured.err
     with pytest.raises(NotFound, match="No such container: ubuntu"):
         say("%container inspect --type container ubuntu")
-    with pytest.raises(InvalidArgument, match="container or image"):
+    assert say("%container inspect -f '{{.Driver}}' bridge") == ["bridge"]
+    with pytest.raises(NotFound, match="No such volume: web"):
         say("%container inspect --type volume web")
+    with pytest.raises(InvalidArgument, match="container, image, network, volume"):
+        say("%container inspect --type node web")
 
 
 def test_top_passes_the_options_of_ps(web, engine, say):
@@ -77,10 +89,37 @@ def test_stats_once(web, say, monkeypatch):
     assert len(say("%container stats --no-stream -a")) == 1
 
 
-def test_ports_and_changes(web, say):
+def test_ports_of_one_that_runs(web, engine, say):
     assert say("%container port web") == []
-    with pytest.raises(NotFound, match="public port"):
-        say("%container port web 80")
+    ports = (
+        PortSpec(443, host_ip="::1", host_port=444), PortSpec(80, host_port=8080),
+        PortSpec(53, "udp", "127.0.0.1", 1053),
+    )  # fmt: skip
+    engine.containers.set("web", status=Status.RUNNING, pid=7, ports=ports)
+    assert say("%container port web") == [
+        "53/udp -> 127.0.0.1:1053", "80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080",
+        "443/tcp -> [::1]:444",
+    ]  # fmt: skip
+    assert say("%container port web 80") == ["0.0.0.0:8080", "[::]:8080"]
+    assert say("%container port web 53/udp") == ["127.0.0.1:1053"]
+    with pytest.raises(NotFound, match="public port: 53 published for web"):
+        say("%container port web 53")
+    with pytest.raises(InvalidArgument, match=r"invalid port \(http\)"):
+        say("%container port web http")
+
+
+def test_ps_tells_what_is_published_and_what_could_be(web, engine, say):
+    image = engine.images.get("ubuntu")
+    config = ImageConfig(exposed_ports=("443/tcp",))
+    engine.images.facts["ubuntu:latest"] = replace(image, config=config)
+    ports = (PortSpec(80, host_ip="127.0.0.1", host_port=8080),)
+    engine.containers.set("web", status=Status.RUNNING, pid=7, ports=ports)
+    assert say("%container ps --format '{{.Ports}}|{{.Networks}}'") == [
+        "443/tcp, 127.0.0.1:8080->80/tcp|bridge"
+    ]
+
+
+def test_changes(web, say):
     assert say("%container diff web") == ["C /etc", "A /etc/new"]
 
 

@@ -85,3 +85,11 @@ def test_an_own_entrypoint_reads_the_cell(engine, say):
     say("%%container run --entrypoint python ubuntu\nx\n")
     spec = engine.named("create")[0][1]
     assert (spec.entrypoint, spec.command) == (("python",), ())
+
+
+def test_ports_that_nobody_publishes_are_remarked_on(engine, say, capsys):
+    say("%container run --rm --network host -p 80:80 ubuntu hello")
+    assert "Published ports are discarded" in capsys.readouterr().err
+    say("%container run --rm -p 80:80 ubuntu hello")
+    say("%container run --rm --network host ubuntu hello")
+    assert "discarded" not in capsys.readouterr().err

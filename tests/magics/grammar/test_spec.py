@@ -7,16 +7,20 @@ import pytest
 
 from cellbox.errors import InvalidArgument, NotSupported
 from cellbox.model.container import (
+    DeviceSpec,
+    Dns,
     HealthCheck,
     Limits,
     LogConfig,
     MountKind,
     MountSpec,
+    PortSpec,
     RestartPolicy,
     RunSpec,
     Security,
     Ulimit,
 )
+from cellbox.model.network import EndpointSpec
 from cellbox_magics.grammar.place import Place
 from cellbox_magics.grammar.programs import program
 from cellbox_magics.grammar.spec import Caller, run_spec
@@ -79,15 +83,44 @@ def spec(*words: str, place: Place = Place.LINE) -> RunSpec:
         }),
         ("-v /data:/d:ro -v ./x:/x -v ~/y:/y", {
             "mounts": (
-                MountSpec(MountKind.BIND, "/d", "/data", read_only=True),
-                MountSpec(MountKind.BIND, "/x", "/work/x"),
-                MountSpec(MountKind.BIND, "/y", "/home/ada/y"),
+                MountSpec(MountKind.BIND, "/d", "/data", read_only=True, make_source=True),
+                MountSpec(MountKind.BIND, "/x", "/work/x", make_source=True),
+                MountSpec(MountKind.BIND, "/y", "/home/ada/y", make_source=True),
             ),
+        }),
+        ("-v data:/d -v /e --volumes-from web:ro --volume-driver nfs --device /dev/fuse", {
+            "mounts": (
+                MountSpec(MountKind.VOLUME, "/d", "data"), MountSpec(MountKind.VOLUME, "/e"),
+            ),
+            "volumes_from": ("web:ro",),
+            "volume_driver": "nfs",
+            "devices": (DeviceSpec("/dev/fuse", "/dev/fuse"),),
         }),
         ("--network host --pid host --ipc host --uts host", {
             "network": "host", "pid": "host", "ipc": "host", "uts": "host",
         }),
         ("--net container:web", {"network": "container:web"}),
+        ("--net a --network name=b,alias=x --ip 10.0.0.9 --network-alias y --link web:w", {
+            "network": "a",
+            "endpoints": (
+                EndpointSpec("a", aliases=("y",), ip="10.0.0.9", links=("web:w",)),
+                EndpointSpec("b", aliases=("x",)),
+            ),
+        }),
+        ("--link web --mac-address 02-42-0A-00-00-01", {
+            "links": ("web",), "endpoints": (EndpointSpec("default", mac="02:42:0a:00:00:01"),),
+        }),
+        ("-p 8080:80 -p 127.0.0.1::53/udp -P --expose 81 --expose 80-82 --expose 5/udp", {
+            "ports": (PortSpec(80, host_port=8080), PortSpec(53, "udp", "127.0.0.1")),
+            "exposed": ("81/tcp", "80/tcp", "82/tcp", "5/udp"),
+            "publish_all": True,
+        }),
+        ("--dns 1.1.1.1 --dns-search a.b --dns-opt ndots:2", {
+            "dns": Dns(("1.1.1.1",), ("a.b",), ("ndots:2",)),
+        }),
+        ("--egress dns:pypi.org,10.0.0.0/8 --annotation a=b", {
+            "egress": ("dns:pypi.org", "10.0.0.0/8"), "annotations": {"a": "b"},
+        }),
         ("--cap-add ALL --cap-add net_admin --cap-drop CAP_CHOWN --privileged", {
             "security": Security(
                 cap_add=("ALL", "CAP_NET_ADMIN"), cap_drop=("CAP_CHOWN",), privileged=True
@@ -150,15 +183,17 @@ def test_what_follows_the_image_belongs_to_the_command(words, image, command):
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
-        ("-p 80:80", click.UsageError, "--network host"),
-        ("-P", click.UsageError, "bridge network"),
-        ("--gpus all", click.UsageError, "device access"),
-        ("--volumes-from x", click.UsageError, "named volumes"),
+        ("--link-local-ip 169.254.1.1", click.UsageError, "--ip"),
+        ("-p 99999:80", InvalidArgument, "invalid hostPort: 99999"),
+        ("--expose x", InvalidArgument, "invalid range format for --expose: x"),
+        ("--dns x", InvalidArgument, "not correctly formatted: x"),
+        ("--net a --net b --net a", InvalidArgument, "multiple times"),
+        ("--egress none --net host", InvalidArgument, "--egress needs a network"),
+        ("--gpus all", click.UsageError, "--device"),
         ("--memori 5m", click.UsageError, "Did you mean"),
         ("--pull sometimes", click.UsageError, "always"),
-        ("-v data:/d", NotSupported, "--tmpfs"),
-        ("-v /d", NotSupported, "--tmpfs"),
-        ("--network bridge", NotSupported, "--network host"),
+        ("-v d:/d", InvalidArgument, "-v d:/d: volume name is too short"),
+        ("--device fuse", InvalidArgument, "/dev/host"),
         ("--memory much", InvalidArgument, "256m"),
         ("--cpus many", InvalidArgument, "not a number"),
         ("--rm --restart always", InvalidArgument, "exclude"),

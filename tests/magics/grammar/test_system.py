@@ -36,8 +36,11 @@ def test_damage_fails_the_cell_until_it_is_mended(engine, say, capsys):
     assert say("%container system check --repair").rows[0][3] == "removed"
 
 
-def test_system_prune_takes_containers_and_images(engine, say):
+def test_system_prune_takes_containers_networks_and_images(engine, say):
     say("_ = %container create --name web ubuntu ls")
+    say("%container network create shop")
     said = say("%container system prune -af")
     assert said[0] == "Deleted Objects:"
+    assert "shop" in said
     assert not engine.containers.facts
+    assert sorted(engine.networks.facts) == ["bridge", "host", "none"]

@@ -22,7 +22,14 @@ def test_every_command_is_where_the_contents_say(key, place):
 def test_every_entry_is_in_a_group():
     shown = {
         key
-        for group in (contents.ROOT, contents.CONTAINER, contents.IMAGE, contents.SYSTEM)
+        for group in (
+            contents.ROOT,
+            contents.CONTAINER,
+            contents.IMAGE,
+            contents.NETWORK,
+            contents.VOLUME,
+            contents.SYSTEM,
+        )
         for key in group.values()
     }
     assert shown == set(contents.ENTRIES)

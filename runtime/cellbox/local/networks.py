@@ -1,0 +1,447 @@
+"""The networks of a store, and the places that its containers have in them.
+
+Names, subnets and addresses are rows (``state_networks``); what is in the kernel is made by the
+keeper of the networks (``networks.keeper``), which does as it is told. That a network is there is
+noted in ``RUN/networks/ID/up``, which a reboot takes as it takes the network; one that is not there
+after all is made again when a container cannot be plugged into it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellbox.containers.messages import Bundle
+from cellbox.containers.worker import rebuild
+from cellbox.engine import Filters
+from cellbox.errors import (
+    AlreadyExists,
+    CellboxError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+)
+from cellbox.local import names, network_filters, state_networks, wirings
+from cellbox.local.records import ContainerRecord, NetworkRecord
+from cellbox.local.store import Store
+from cellbox.model.codec import to_json
+from cellbox.model.container import Container, RunSpec
+from cellbox.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Subnet
+from cellbox.networks import ipam, rules
+from cellbox.networks import names as published
+from cellbox.networks.client import Answer
+from cellbox.networks.wiring import Plug, Wiring
+
+if TYPE_CHECKING:
+    from cellbox.local.containers import LocalContainers
+
+BUILT_IN = ("bridge", "host", "none")
+_DRIVERS = ("bridge",)
+_USABLE = "networks.usable"
+
+
+class LocalNetworks:
+    """See :class:`cellbox.engine.Networks`."""
+
+    def __init__(self, store: Store, containers: LocalContainers) -> None:
+        self._store = store
+        self._containers = containers
+        self._built: dict[str, NetworkRecord] = {}
+
+    # The contract --------------------------------------------------------------------------------
+
+    def create(self, spec: NetworkSpec) -> Network:
+        names.check_network(spec.name)
+        if spec.name in (*BUILT_IN, "default"):
+            raise PermissionDenied(
+                f"operation is not permitted on predefined {spec.name} network: another name is "
+                "needed"
+            )
+        if spec.driver not in _DRIVERS:
+            raise NotFound("network driver", spec.driver, "known: bridge")
+        record = self._make(spec)
+        try:
+            self._bring_up(record)
+        except BaseException:
+            self._store.state.networks.delete(record.id)
+            raise
+        self._emit(record, "create")
+        return self._facts(record, {})
+
+    def get(self, ref: str) -> Network:
+        return self._facts(self._record(ref), self._occupants())
+
+    def list(self, *, filters: Filters | None = None) -> builtins.list[Network]:
+        self._ensure_built_in()
+        occupants = self._occupants()
+        found = [self._facts(one, occupants) for one in self._store.state.networks.all()]
+        return network_filters.select(found, filters or {}, self._used())
+
+    def remove(self, ref: str) -> None:
+        record = self._record(ref)
+        if record.spec.name in BUILT_IN:
+            raise PermissionDenied(f"{record.spec.name} is a pre-defined network and cannot be "
+                                   "removed")  # fmt: skip
+        self._forget_the_gone(record.id)
+        self._store.state.networks.delete(record.id)
+        self._take_down(record)
+        self._emit(record, "destroy")
+
+    def connect(self, ref: str, container: str, spec: EndpointSpec | None = None) -> None:
+        network = self._record(ref)
+        record = self._containers.record(container)
+        wanted = replace(spec or EndpointSpec(""), network=network.spec.name)
+        if network.spec.name in ("host", "none") or record.spec.network == "host":
+            raise PermissionDenied(
+                "container cannot be disconnected from host network or connected to host network"
+                if "host" in (network.spec.name, record.spec.network)
+                else "container cannot be connected to multiple networks with one of the networks "
+                "in private (none) mode"
+            )
+        with self._store.state.write() as connection:
+            if any(one.network_id == network.id for one in record.endpoints):
+                raise AlreadyExists(
+                    f"endpoint with name {record.name} already exists in network "
+                    f"{network.spec.name}"
+                )
+            made = self._place(connection, network, wanted, record)
+            changed = self._store.state.containers.set_endpoints(
+                connection, record, (*record.endpoints, made)
+            )
+        try:
+            self._rewire(changed, before=record)
+        except BaseException:
+            self._give_back(changed, network.id)
+            raise
+        self._emit(network, "connect", container=record.id)
+
+    def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
+        network = self._record(ref)
+        try:
+            record = self._containers.record(container)
+        except NotFound:
+            if force:
+                return
+            raise
+        if all(one.network_id != network.id for one in record.endpoints):
+            if force:
+                return
+            raise InvalidArgument(
+                f"container {record.id} is not connected to network {network.spec.name}"
+            )
+        changed = self._give_back(record, network.id)
+        self._rewire(changed, before=record)
+        self._emit(network, "disconnect", container=record.id)
+
+    # What containers need ------------------------------------------------------------------------
+
+    def plan(self, spec: RunSpec) -> tuple[EndpointSpec, ...]:
+        """What a new container wants of each network. Raises NotFound, InvalidArgument."""
+        default = wirings.DEFAULT if spec.network in ("", "default") else ""
+        if default and not self.usable():
+            default = "none"
+        planned = wirings.planned(spec, default)
+        for one in planned:
+            self._record(one.network)
+        return planned
+
+    def join(
+        self, planned: Sequence[EndpointSpec]
+    ) -> Callable[[sqlite3.Connection, ContainerRecord], builtins.list[Endpoint]]:
+        """Takes the places of a new container, in the transaction that makes it."""
+
+        def take(
+            connection: sqlite3.Connection, record: ContainerRecord
+        ) -> builtins.list[Endpoint]:
+            return [
+                self._place(connection, state_networks.find(connection, one.network), one, record)
+                for one in planned
+            ]
+
+        return take
+
+    def wired(self, bundle: Bundle, record: ContainerRecord, spec: RunSpec | None = None) -> Bundle:
+        """The bundle of a container that is connected as it is to be."""
+        wiring = self.wiring(record, spec)
+        return bundle if wiring == bundle.wiring else replace(bundle, wiring=wiring)
+
+    def linked(self, spec: RunSpec) -> RunSpec:
+        """The same with what ``--link`` tells of other containers in its environment. Raises
+        NotFound."""
+        if not spec.links:
+            return spec
+        told = [line for link in spec.links for line in self._environment(link)]
+        return replace(spec, env=(*told, *spec.env))
+
+    def _environment(self, link: str) -> Iterator[str]:
+        name, _, alias = link.partition(":")
+        other = self._containers.get(name)
+        prefix = (alias or name).upper().replace("-", "_")
+        yield f"{prefix}_NAME=/{alias or name}"
+        for line in other.spec.env:
+            yield f"{prefix}_ENV_{line}"
+
+    def wiring(self, record: ContainerRecord, spec: RunSpec | None = None) -> Wiring:
+        """How the container is connected."""
+        spec = self._publishing(spec or record.spec, record.image_id)
+        if not record.endpoints:
+            return Wiring(ports=() if spec.network == "host" else spec.ports)
+        networks = {one.network_id: self._record(one.network_id) for one in record.endpoints}
+        return wirings.wiring(
+            spec,
+            record.endpoints,
+            networks,
+            links=self._links(record.endpoints),
+            servers=host_servers(),
+        )
+
+    def _publishing(self, spec: RunSpec, image: str) -> RunSpec:
+        """The same with a port for each that is exposed, where all are to be published."""
+        if not spec.publish_all:
+            return spec
+        exposed = (*spec.exposed, *self._store.state.images.get(image).config.exposed_ports)
+        return replace(spec, ports=wirings.published(spec.ports, exposed))
+
+    def ready(self, record: ContainerRecord) -> None:
+        """See that the kernel can have what the container is to be plugged into."""
+        for one in record.endpoints:
+            if not self._note(one.network_id).exists():
+                self._bring_up(self._record(one.network_id))
+
+    def renew(self, record: ContainerRecord) -> None:
+        """Make what the container is to be plugged into, whatever is noted."""
+        for one in record.endpoints:
+            self._bring_up(self._record(one.network_id))
+
+    def usable(self) -> bool:
+        """Can this machine connect containers? Found out once for each boot."""
+        return not self.obstacle()
+
+    def obstacle(self) -> str:
+        """Why this machine cannot connect containers, empty where it can."""
+        known = self.known_obstacle()
+        if known is not None:
+            return known
+        try:
+            self._bring_up(self._record(wirings.DEFAULT))
+            reason = ""
+        except (CellboxError, OSError) as error:
+            reason = str(error)
+        (self._store.run / _USABLE).write_text(reason, encoding="utf-8")
+        return reason
+
+    def known_obstacle(self) -> str | None:
+        """What :meth:`obstacle` has found out since the boot, None where nobody has asked."""
+        try:
+            return (self._store.run / _USABLE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    # Rows ----------------------------------------------------------------------------------------
+
+    def _record(self, ref: str) -> NetworkRecord:
+        if ref in BUILT_IN:
+            self._ensure_built_in()
+            return self._built[ref]
+        return self._store.state.networks.get(ref)
+
+    def _ensure_built_in(self) -> None:
+        if self._built:
+            return
+        for name in BUILT_IN:
+            try:
+                record = self._store.state.networks.get(name)
+            except NotFound:
+                with contextlib.suppress(AlreadyExists):
+                    self._make(_built_in(name))
+                record = self._store.state.networks.get(name)
+            self._built[name] = record
+
+    def _make(self, spec: NetworkSpec) -> NetworkRecord:
+        routes = self._routes() if spec.driver == "bridge" else ()
+
+        def choose(others: Sequence[NetworkRecord]) -> NetworkSpec:
+            if spec.driver != "bridge":
+                return spec
+            taken = [subnet.subnet for one in others for subnet in one.spec.subnets]
+            seed = self._store.state.id()
+            return replace(spec, subnets=ipam.choose(spec, taken, routes=routes, seed=seed))
+
+        return self._store.state.networks.add(spec.name, choose)
+
+    def _place(
+        self,
+        connection: sqlite3.Connection,
+        network: NetworkRecord,
+        wanted: EndpointSpec,
+        record: ContainerRecord,
+    ) -> Endpoint:
+        taken = state_networks.addresses(connection, network.id)
+        made = wirings.endpoint(network, wanted, taken, container=record.id, name=record.name)
+        state_networks.take(connection, made)
+        return made
+
+    def _give_back(self, record: ContainerRecord, network: str) -> ContainerRecord:
+        with self._store.state.write(shrinking=True) as connection:
+            state_networks.release(connection, record.id, network)
+            rest = [one for one in record.endpoints if one.network_id != network]
+            return self._store.state.containers.set_endpoints(connection, record, rest)
+
+    def _forget_the_gone(self, network: str) -> None:
+        """Containers that removed themselves may still hold addresses: looking at them tells."""
+        for record in self._store.state.containers.all():
+            if any(one.network_id == network for one in record.endpoints):
+                with contextlib.suppress(NotFound):
+                    self._containers.facts(record)
+
+    # Facts ---------------------------------------------------------------------------------------
+
+    def _occupants(self) -> Mapping[str, builtins.list[Endpoint]]:
+        """The places that running containers have, by network."""
+        found: dict[str, builtins.list[Endpoint]] = {}
+        for record in self._store.state.containers.all():
+            if not record.endpoints:
+                continue
+            with contextlib.suppress(NotFound):
+                for one in self._containers.facts(record).endpoints:
+                    if one.interface:
+                        found.setdefault(one.network_id, []).append(one)
+        return found
+
+    def _used(self) -> set[str]:
+        """Ids of the networks in which any container has a place."""
+        return {
+            one.network_id
+            for record in self._store.state.containers.all()
+            for one in record.endpoints
+        }
+
+    def _facts(self, record: NetworkRecord, occupants: Mapping[str, Iterable[Endpoint]]) -> Network:
+        return Network(
+            id=record.id,
+            spec=record.spec,
+            created=record.created,
+            endpoints=tuple(occupants.get(record.id, ())),
+            built_in=record.spec.name in BUILT_IN,
+        )
+
+    def _links(self, endpoints: Iterable[Endpoint]) -> dict[str, Container]:
+        """Who ``--link CONTAINER:ALIAS`` names, by alias."""
+        links = [link.partition(":") for one in endpoints for link in one.spec.links]
+        return {alias or name: self._containers.get(name) for name, _, alias in links}
+
+    def _emit(self, record: NetworkRecord, action: str, **more: str) -> None:
+        attributes = {"name": record.spec.name, "type": record.spec.driver, **more}
+        self._store.emit("network", action, record.id, **attributes)
+
+    # The kernel ----------------------------------------------------------------------------------
+
+    def _folder(self, id: str) -> Path:
+        return self._store.run / "networks" / id
+
+    def _note(self, id: str) -> Path:
+        return self._folder(id) / rules.UP
+
+    def _bring_up(self, record: NetworkRecord) -> None:
+        """Have the network's bridge made, and its rules. Raises NotSupported, EngineError."""
+        if record.spec.driver != "bridge":
+            return
+        bridge = wirings.bridge(record)
+        made = {"name": bridge.name, "addresses": wirings.addresses(record)}
+        self._ask({"op": "bridge", **made, "mtu": wirings.mtu_of(record)})
+        rules.note_bridge(str(self._store.run), record.id, bridge)
+        try:
+            self._ask({"op": "firewall"})
+        except BaseException:
+            rules.forget_bridge(str(self._store.run), record.id)
+            raise
+
+    def _take_down(self, record: NetworkRecord) -> None:
+        rules.forget_bridge(str(self._store.run), record.id)
+        with contextlib.suppress(CellboxError, OSError):  # what is left is in nobody's way
+            self._ask({"op": "bridge", "name": wirings.bridge_of(record), "remove": True})
+            self._ask({"op": "firewall"})
+        with contextlib.suppress(OSError):
+            self._folder(record.id).rmdir()
+
+    def _routes(self) -> builtins.list[str]:
+        found: builtins.list[str] = self._ask({"op": "routes"})[0]["routes"]
+        return found
+
+    def _ask(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> Answer:
+        with self._store.told("networks"):
+            answer, received = self._store.launcher.network(request, fds)
+            if "error" in answer:
+                raise rebuild(answer["error"])
+            return answer, received
+
+    def _rewire(self, record: ContainerRecord, *, before: ContainerRecord) -> None:
+        """The container has other places than before: tell the kernel and its shim, if it runs."""
+        wiring, old = self.wiring(record), self.wiring(before)
+        self._containers.note_wiring(record)
+        pid = self._containers.facts(record).pid
+        if not pid:
+            return
+        self.ready(record)
+        gone = [plug for plug in old.plugs if plug.host not in {new.host for new in wiring.plugs}]
+        sockets = self._replug(pid, wiring, gone, names=wiring.resolves and not old.resolves)
+        try:
+            self._containers.tell_wiring(record, wiring, sockets)
+        finally:
+            for fd in sockets:
+                os.close(fd)
+        self._publish(record, wiring, old)
+
+    def _publish(self, record: ContainerRecord, wiring: Wiring, old: Wiring) -> None:
+        """Tell the neighbours of a container that runs what has changed."""
+        run = self._store.run
+        for place in old.places:
+            if place not in wiring.places:
+                published.withdraw(str(run / place.directory), place.endpoint)
+        for place in wiring.places:
+            if place not in old.places:
+                folder = str(run / place.directory)
+                facts = (place.endpoint, record.id, place.names, place.ip, place.ip6)
+                published.publish(folder, *facts)
+
+    def _replug(
+        self, pid: int, wiring: Wiring, gone: Sequence[Plug], *, names: bool
+    ) -> builtins.list[int]:
+        """Change the cables of the container whose first process is ``pid``; the sockets on which
+        it is asked for ``names``."""
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if gone:
+                self._ask({"op": "unplug", "plugs": [to_json(one) for one in gone]}, [namespace])
+            plugs = [to_json(one) for one in wiring.plugs]
+            return self._ask({"op": "plug", "plugs": plugs, "names": names}, [namespace])[1]
+        finally:
+            os.close(namespace)
+
+
+def host_servers() -> tuple[str, ...]:
+    """The name servers that this machine asks (resolv.conf(5))."""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            words = [line.split() for line in file]
+    except OSError:
+        return ()
+    return tuple(word[1] for word in words if word[:1] == ["nameserver"] and len(word) > 1)
+
+
+def _built_in(name: str) -> NetworkSpec:
+    if name != wirings.DEFAULT:
+        return NetworkSpec(name, driver="null" if name == "none" else name)
+    return NetworkSpec(name, subnets=(Subnet(),), options={
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+        "com.docker.network.driver.mtu": "1500",
+    })  # fmt: skip
