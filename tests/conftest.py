@@ -158,6 +158,8 @@ def _end_launcher(root: Path, run: Path) -> None:
         return
     for path in [*root.iterdir()] if os.geteuid() else []:
         Launcher(root, run).work("remove", {"path": str(path)})
+    if (run / "networks").exists():  # the keeper takes them along, if there is one
+        Launcher(root, run).network({"op": "ping"})
     os.kill(pid, signal.SIGKILL)
 
 

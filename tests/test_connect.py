@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cellbox.connect import HOST, connect
+from cellbox.connect import CONTEXT, HOST, connect
 from cellbox.errors import InvalidArgument, NotFound, Unavailable
 from cellbox.local.places import run_directory
 
@@ -16,7 +16,7 @@ from cellbox.local.places import run_directory
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
     """Nothing but a test says where the engine is."""
-    for name in (HOST, "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT"):
+    for name in (HOST, CONTEXT, "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
@@ -50,6 +50,16 @@ def test_engines_elsewhere(url, found, monkeypatch):
     assert connect(url).url == found
     monkeypatch.setenv(HOST, url)
     assert connect().url == found
+
+
+def test_a_context_of_the_environment_comes_after_a_host(store, monkeypatch):
+    monkeypatch.setenv(CONTEXT, "default")
+    assert connect().url == "unix:///var/run/docker.sock"
+    assert connect("context:embedded").url == f"local:{store}"
+    monkeypatch.setenv(HOST, "ssh://box")
+    assert connect().url == "ssh://box"
+    monkeypatch.setenv(HOST, "context:embedded")
+    assert connect().url == f"local:{store}"
 
 
 def test_a_url_comes_before_the_environment(store, monkeypatch):

@@ -49,12 +49,13 @@ COMMITTED = POINTS[POINTS.index("move.arrival.named") :]
 
 
 @pytest.fixture
-def second_root(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def second_root(tmp_path: Path, engine: Engine) -> Iterator[Path]:
     """The root of another empty store; nothing of it is left afterwards."""
     root = tmp_path / "second"
     yield root
-    monkeypatch.setenv("CELLBOX_ROOT", str(root))
-    _take_down(root, run_directory(root))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLBOX_ROOT", str(root))
+        _take_down(root, run_directory(root))
 
 
 @pytest.fixture
@@ -332,7 +333,7 @@ def test_killed_anywhere_a_check_tidies_up(engine, store, second_root, web, poin
     assert names(second) == (["web"] if point in COMMITTED else [])
     assert volumes(second) == (["pages"] if point in COMMITTED else [])
     left = [one.detail for one in engine.check(repair=True)]
-    assert any("moved" in detail for detail in left) is any("leaving" in n for n in names(engine))
+    assert any("its move" in detail for detail in left) is any("leaving" in n for n in names(engine))
     if point != "move.source.gone":
         moving.move(engine, "web", second, timeout=5)
     if second.containers.get("web").status is not Status.RUNNING:
@@ -387,7 +388,7 @@ def serving_until(root: Path, path: Path, point: str) -> int:
             Server(Daemon(connect(f"local:{root}")), [listener]).run()
         finally:
             os._exit(0)
-    listener.close()
+    listener.socket.close()
     return child
 
 

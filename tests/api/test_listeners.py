@@ -54,7 +54,7 @@ def test_what_a_dead_server_left_is_replaced(path: Path) -> None:
 
 def test_a_live_server_is_left_alone(path: Path) -> None:
     listener = unix_listener(path)
-    with pytest.raises(InUse, match="another daemon listens on"):
+    with pytest.raises(InUse, match=rf"process {os.getpid()}\) listens on"):
         unix_listener(path)
     assert path.exists()
     listener.close()

@@ -237,3 +237,23 @@ def test_a_thousand_who_wait_cost_little(
 
 def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_left_alone_it_ends(path: Path, daemon: Daemon, until: Until) -> None:
+    stack = threading.stack_size()
+    thread = threading.Thread(target=Server(daemon, [unix_listener(path)], idle=0.2).run)
+    thread.start()
+    with dial(path) as client:
+        assert ping(client)
+        thread.join(0.6)
+        assert thread.is_alive()
+    thread.join(PATIENCE)
+    threading.stack_size(stack)
+    assert not thread.is_alive() and not path.exists()
+
+
+def test_a_signal_right_after_it_is_ready_is_an_orderly_end(path: Path, daemon: Daemon) -> None:
+    stack = threading.stack_size()
+    serve(daemon, [unix_listener(path)], ready=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    threading.stack_size(stack)
+    assert not path.exists()

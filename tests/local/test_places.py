@@ -6,7 +6,7 @@ import pytest
 
 from cellbox.errors import NotSupported, PermissionDenied
 from cellbox.local import places
-from cellbox.local.places import make_private, root_directory, run_directory
+from cellbox.local.places import make_private, root_directory, run_directory, socket_path
 
 
 @pytest.fixture
@@ -43,6 +43,33 @@ def test_the_root_can_be_chosen(tmp_path, monkeypatch):
     assert root_directory({"CELLBOX_ROOT": "/srv/boxes"}).as_posix() == "/srv/boxes"
     assert root_directory({"CELLBOX_ROOT": "boxes"}) == tmp_path / "boxes"
     assert root_directory({"CELLBOX_ROOT": ""}) == root_directory({})
+
+
+# The socket -------------------------------------------------------------------------------------
+
+
+def test_roots_socket_is_where_a_group_can_reach_it(be, mounted, tmp_path):
+    mounted("/run", "/run/user/1000")
+    be(0)
+    assert str(socket_path(root_directory({}), {})) == "/run/cellbox.sock"
+    other = socket_path(tmp_path, {})
+    assert other.parent.as_posix() == "/run"
+    assert other.name.startswith("cellbox-") and other != socket_path(tmp_path / "x", {})
+
+
+def test_anybody_elses_is_their_own(be, mounted, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/ann/data")
+    mounted("/run/user/1000")
+    be(1000)
+    environ = {"XDG_RUNTIME_DIR": "/run/user/1000"}
+    assert str(socket_path(root_directory({}), environ)) == "/run/user/1000/cellbox/cellbox.sock"
+
+
+def test_where_run_cannot_be_written_roots_is_in_the_run_directory(be, mounted, monkeypatch):
+    mounted("/dev/shm")
+    be(0)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/run")
+    assert str(socket_path(root_directory({}), {})) == "/dev/shm/cellbox-0/cellbox.sock"
 
 
 # The run directory ------------------------------------------------------------------------------

@@ -7,9 +7,16 @@ import json
 
 import pytest
 
-from cellbox.errors import InvalidArgument, NotFound
+from cellbox.errors import InvalidArgument, NotFound, PermissionDenied
 from cellbox.remote.address import Address, Tls
-from cellbox.remote.contexts import address_of
+from cellbox.remote.contexts import (
+    Context,
+    address_of,
+    check_context,
+    contexts,
+    current_context,
+    use_context,
+)
 
 
 @pytest.fixture
@@ -70,3 +77,54 @@ def test_what_is_not_there_or_not_usable(context, tmp_path):
     meta.write_text("{")
     with pytest.raises(InvalidArgument, match="context torn cannot be read"):
         address_of("torn")
+
+
+# All of them, and the one of the command ---------------------------------------------------------
+
+
+def test_all_are_listed_with_what_is_wrong_with_them(context, tmp_path):
+    context("near", Host="tcp://127.0.0.1:2375")
+    context("far", Host="ssh://me@box")
+    context("void")
+    found = contexts()
+    assert [one.name for one in found] == ["embedded", "default", "far", "near", "void"]
+    assert found[2] == Context("far", "", "ssh://me@box")
+    assert found[-1].url == "" and "names no Docker endpoint" in found[-1].error
+    for path in tmp_path.glob("contexts/meta/*/meta.json"):
+        path.write_text("{")
+    assert all("cannot be read" in one.error for one in contexts()[2:])
+
+
+def test_with_no_contexts_two_are_there(context):
+    assert [one.name for one in contexts()] == ["embedded", "default"]
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Where settings of ours go."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    return tmp_path / "settings" / "cellbox"
+
+
+def test_the_commands_context_is_kept_in_a_file_of_ours(context, settings, tmp_path):
+    context("far", Host="ssh://me@box")
+    assert current_context() == "embedded"
+    use_context("far")
+    assert current_context() == "far"
+    assert (tmp_path / "config.json").read_text() == "{}"
+    use_context("embedded")
+    assert current_context() == "embedded"
+    assert list(settings.iterdir()) == []
+
+
+def test_one_that_is_not_there_is_not_chosen(context, settings):
+    for attempt in (use_context, check_context):
+        with pytest.raises(NotFound, match="No such context: nowhere"):
+            attempt("nowhere")
+    assert current_context() == "embedded"
+
+
+def test_settings_that_cannot_be_written(context, settings):
+    settings.parent.touch()
+    with pytest.raises(PermissionDenied, match="cannot write"):
+        use_context("default")

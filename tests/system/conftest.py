@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ from typing import Any
 import pytest
 
 import cellbox
+from cellbox.api.listeners import unix_listener
+from cellbox.api.server import Daemon, Server
 from cellbox.engine import Engine
+from cellbox.model.image import Image
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = (REPOSITORY / "runtime", REPOSITORY / "magics")
@@ -436,3 +440,57 @@ def _python_for_anybody(account: pwd.struct_passwd) -> str:
             if asked.returncode == 0:
                 return path
     pytest.skip("needs a Python of this version that any user can run, such as /usr/bin/python3")
+
+
+CLIENT_SECONDS = 60.0
+
+# A daemon, and its clients ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(engine: Engine, busybox: Image, tmp_path: Path) -> Iterator[Path]:
+    """The socket of a daemon over ``engine``, in which there is busybox."""
+    path = tmp_path / "d.sock"
+    stack = threading.stack_size()
+    server = Server(Daemon(engine), [unix_listener(path)])
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield path
+    server.stop()
+    thread.join(CLIENT_SECONDS)
+    threading.stack_size(stack)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def docker(address: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """``docker("run", ..., input=b"")``: the real command line against the daemon."""
+    program = shutil.which("docker")
+    if program is None:
+        pytest.skip("needs the docker command line")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "DOCKER_HOST": f"unix://{address}",
+        "DOCKER_CLI_HINTS": "false",
+    }
+
+    def call(*words: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [program, *words],
+            input=input,
+            capture_output=True,
+            env=environment,
+            timeout=CLIENT_SECONDS,
+        )
+
+    return call
+
+
+@pytest.fixture
+def client(address: Path) -> Iterator[Any]:
+    """The docker SDK, connected to the daemon."""
+    sdk = pytest.importorskip("docker")
+    made = sdk.DockerClient(base_url=f"unix://{address}", timeout=CLIENT_SECONDS)
+    yield made
+    made.close()

@@ -8,69 +8,17 @@ import json
 import os
 import pty
 import re
-import shutil
 import socket
 import subprocess
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cellbox.api.listeners import unix_listener
-from cellbox.api.server import Daemon, Server
-from cellbox.engine import Engine
-from cellbox.model.image import Image
-
 Until = Callable[..., None]
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def address(engine: Engine, busybox: Image, tmp_path: Path) -> Iterator[Path]:
-    """The socket of a daemon over ``engine``, in which there is busybox."""
-    path = tmp_path / "d.sock"
-    stack = threading.stack_size()
-    server = Server(Daemon(engine), [unix_listener(path)])
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield path
-    server.stop()
-    thread.join(PATIENCE)
-    threading.stack_size(stack)
-    assert not thread.is_alive()
-
-
-@pytest.fixture
-def docker(address: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """``docker("run", ..., input=b"")``: the real command line against the daemon."""
-    program = shutil.which("docker")
-    if program is None:
-        pytest.skip("needs the docker command line")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "DOCKER_HOST": f"unix://{address}",
-        "DOCKER_CLI_HINTS": "false",
-    }
-
-    def call(*words: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [program, *words], input=input, capture_output=True, env=environment, timeout=PATIENCE
-        )
-
-    return call
-
-
-@pytest.fixture
-def client(address: Path) -> Iterator[Any]:
-    """The docker SDK, connected to the daemon."""
-    sdk = pytest.importorskip("docker")
-    made = sdk.DockerClient(base_url=f"unix://{address}", timeout=PATIENCE)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -29,6 +29,10 @@ def test_every_entry_is_in_a_group():
             contents.NETWORK,
             contents.VOLUME,
             contents.SYSTEM,
+            contents.CONTEXT,
+            contents.SHELL,
+            contents.SHELL_SYSTEM,
+            contents.TLS,
         )
         for key in group.values()
     }
@@ -46,7 +50,20 @@ def test_groups_know_aliases():
 def test_the_command_has_a_version_and_a_host():
     names = {name for option in tree(Place.COMMAND).params for name in option.opts}
     assert {"--host", "--version"} <= names
-    assert tree(Place.LINE).params == []
+    assert [option.name for option in tree(Place.LINE).params] == ["host"]
+
+
+def test_the_daemon_is_for_a_shell():
+    def has(place, *words):
+        command = tree(place)
+        for word in words:
+            command = command and command.get_command(None, word)
+        return command is not None
+
+    for words in (("serve",), ("tls", "init"), ("system", "dial-stdio")):
+        assert has(Place.COMMAND, *words)
+        assert not has(Place.LINE, *words) and not has(Place.CELL, *words)
+    assert has(Place.LINE, "context", "use") and has(Place.COMMAND, "context", "list")
 
 
 def test_place_decides_about_i():
