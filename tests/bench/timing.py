@@ -182,8 +182,6 @@ def _answers(docker: list[str]) -> bool:
 
 def run_true(engine: cellbox.Engine, network: str = "none") -> None:
     """``run --rm --network NETWORK busybox true``, as a notebook process does it."""
-    spec = cellbox.RunSpec(
-        image="busybox", command=("true",), auto_remove=True, network=network
-    )
+    spec = cellbox.RunSpec(image="busybox", command=("true",), auto_remove=True, network=network)
     ended = cellbox.run(engine, spec)
     assert ended.exit_code == 0, ended
