@@ -532,7 +532,7 @@ def test_restart_runs_it_again(engine, start):
     assert actions.count("restart") == 2
 
 
-@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+@pytest.mark.differs(dockerd="Docker's API cannot say it")
 def test_environment_is_changed_and_the_files_stay(engine, start):
     id = start("sh", "-c", "echo $A >> /seen; exec sleep 1000", env=("A=1",)).id
     engine.containers.update(id, env=("A=2",))

@@ -320,7 +320,7 @@ def test_copies_of_a_container_that_does_not_run_see_volumes(engine, run, busybo
     assert b"copied" in out.getvalue()
 
 
-@pytest.mark.differs(remote="Docker's API cannot say that", dockerd="Docker's API cannot say that")
+@pytest.mark.differs(dockerd="Docker's API cannot say that")
 def test_update_gives_a_container_other_volumes(engine, run, start, volumes):
     made = start("sleep", "1000", mounts=(volume("/one", "one"), volume("/none")))
     anonymous = next(one.name for one in made.mounts if one.target == "/none")

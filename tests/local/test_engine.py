@@ -45,10 +45,12 @@ def test_a_closed_engine_opens_again(engine, busybox):
 
 
 def test_what_keeps_containers_from_networks_is_a_warning(engine):
-    note = engine._store.run / "networks.usable"
-    note.write_text("nftables are missing", encoding="utf-8")
+    note = engine._store.run / "reach.json"
+    note.write_text('{"obstacle": "nftables are missing"}', encoding="utf-8")
     assert "containers have no network: nftables are missing" in engine.info().warnings
-    note.write_text("", encoding="utf-8")
+    note.write_text('{"missing": "no way out"}', encoding="utf-8")
+    assert "no way out" in engine.info().warnings
+    note.write_text("{}", encoding="utf-8")
     assert not any("no network" in warning for warning in engine.info().warnings)
     note.unlink()
     assert not any("no network" in warning for warning in engine.info().warnings)

@@ -51,3 +51,14 @@ def test_digits_are_added_while_names_are_taken():
 
     name = names.generate(is_taken, random.Random(1))
     assert name == asked[-1] and name[-3:].isdigit() and not asked[0][-1].isdigit()
+
+
+@pytest.mark.parametrize("name", ["a", "my_net.work-1", "A" * 255])
+def test_names_of_networks(name):
+    assert names.check_network(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "-a", "a b", "a/b", "../x", "a\n", "A" * 256])
+def test_what_is_no_name_of_a_network(name):
+    with pytest.raises(InvalidArgument, match="no name for a network"):
+        names.check_network(name)

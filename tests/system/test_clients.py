@@ -8,10 +8,15 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cellbox.connect import connect
+from cellbox.handles import run
+from cellbox.model.container import RunSpec
 
 pytestmark = pytest.mark.root
 
@@ -101,14 +106,15 @@ def test_a_published_port_serves_until_the_end(docker: Any, until: Until) -> Non
         urllib.request.urlopen(f"http://{address}/", timeout=2)
 
 
-def test_a_list_of_what_may_be_reached(engine: Any, docker: Any) -> None:
-    """``--egress`` is ours, so Docker's clients say it by an annotation."""
+def test_a_list_of_what_may_be_reached(engine: Any, docker: Any, address: Path) -> None:
     text(docker("run", "-d", "--name", "web", "busybox", "sleep", "600"))
     gateway = engine.containers.get("web").endpoints[0].gateway
-    ping = ("busybox", "ping", "-c1", "-W1", gateway)
-    assert docker("run", "--rm", *ping).returncode == 0
-    closed = docker("run", "--rm", "--annotation", "cellbox.egress=none", *ping)
-    assert closed.returncode == 1, closed.stderr
+    remote = connect(f"unix://{address}")
+    ping = RunSpec("busybox", ("ping", "-c1", "-W1", gateway), auto_remove=True)
+    assert run(remote, ping).exit_code == 0
+    for egress, code in ((("none",), 1), (("dns:example.org",), 1), ((f"{gateway}/32",), 0)):
+        assert run(remote, replace(ping, egress=egress)).exit_code == code, egress
+    remote.close()
 
 
 # Compose ------------------------------------------------------------------------------------------

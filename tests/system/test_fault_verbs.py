@@ -59,9 +59,11 @@ REACHED_BY: Mapping[str, tuple[str, ...]] = {
     "remove.files.gone": ("remove", "remove by force"),
     "state.commit.before": (
         *BRING, "create", "remove", "remove by force", "rename", "rmi", "run", "tag",
-        "create a volume", "remove a volume", "rename a volume", "run with volumes",
+        "create a volume", "remove a volume", "rename a volume", "run with volumes", "update",
     ),
     "state.damaged.renamed": ("look at a damaged database",),
+    "update.row.changed": ("update",),
+    "update.files.written": ("update",),
     "volume.directory.made": ("create a volume", "run with volumes"),
     "volume.directory.moved": ("remove a volume", "run with volumes"),
     "volume.directory.renamed": ("rename a volume",),
@@ -230,6 +232,10 @@ VERBS: Mapping[str, tuple[Step, Step]] = {
         lambda shop, engine: shop.without_image(engine, "more"),
         lambda shop, engine: engine.images.tag("busybox", "more"),
     ),
+    "update": (
+        lambda shop, engine: shop.with_ended(engine, "done"),
+        lambda shop, engine: engine.containers.update("done", env=("A=1",)),
+    ),
 }
 
 
@@ -334,7 +340,9 @@ def _names(folder: Path) -> set[str]:
 def test_every_declared_point_is_in_the_table():
     for module in pkgutil.walk_packages(cellbox.__path__, "cellbox."):
         importlib.import_module(module.name)
-    assert set(REACHED_BY) == set(faults.POINTS)
+    # those of a move, which takes two stores, are struck in tests/test_moving.py
+    own = {point for point in faults.POINTS if not point.startswith("move.")}
+    assert set(REACHED_BY) == own
     assert {verb for verbs in REACHED_BY.values() for verb in verbs} == set(VERBS)
 
 

@@ -179,6 +179,7 @@ class Bundler:
                 servers = file.readall().decode("utf-8", "replace")
         except FileNotFoundError:
             servers = ""
+        asked = bundle.wiring.dns or spec.dns.servers
         contents = {
             "hostname": etc.hostname(bundle.hostname),
             "hosts": etc.hosts(
@@ -192,7 +193,7 @@ class Bundler:
             "resolv.conf": etc.resolv_conf(
                 servers,
                 own_network=own,
-                servers=(RESOLVER,) if bundle.wiring.resolves else spec.dns.servers,
+                servers=(RESOLVER,) if bundle.wiring.resolves else asked,
                 search=spec.dns.search,
                 options=(*spec.dns.options, *(("ndots:0",) if bundle.wiring.resolves else ())),
             ),
@@ -228,7 +229,7 @@ def wants_volumes(spec: RunSpec, image: Image) -> bool:
     """Has a container of this image any volume?"""
     return bool(
         spec.volumes_from
-        or image.config.volumes
+        or (spec.image_volumes and image.config.volumes)
         or any(mount.kind is MountKind.VOLUME for mount in spec.mounts)
     )
 

@@ -13,10 +13,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from cellbox import moving
 from cellbox.containers import records
 from cellbox.containers.messages import group_shim
 from cellbox.errors import CellboxError, NotFound
 from cellbox.linux import cgroups
+from cellbox.local import updates
 from cellbox.local.bundles import is_host
 from cellbox.local.containers import LocalContainers
 from cellbox.local.store import Store
@@ -125,18 +127,41 @@ class _Checker:
 
     def containers(self) -> Iterator[Damage]:
         for container in self._containers.list(all=True):
-            ref = container.name
-            if container.status is Status.REMOVING:
-                if self._repair:
-                    self._containers.finish_removals()
-                yield Damage("container", ref, "its removal was not finished", self._did("removed"))
-            elif self._image_lost(container):
-                yield Damage("container", ref, "its image is lost")
-            elif not self._readable(container):
-                done = self._did("made again")
-                if self._repair:
-                    self._containers.restore(self._containers.record(container.id))
-                yield Damage("container", ref, "its files are lost or damaged", done)
+            found = self._begun(container) or self._damaged(container)
+            if found:
+                yield Damage("container", container.name, *found)
+
+    def _begun(self, container: Container) -> tuple[str, str] | None:
+        """What somebody had begun with it who is no more, and what was done about that."""
+        if container.status is Status.REMOVING:
+            if self._repair:
+                self._containers.finish_removals()
+            return "its removal was not finished", self._did("removed")
+        if moving.arriving_from(container):
+            if self._repair:
+                self._take_arrival_away(container)
+            return "it was not moved here whole", self._did("removed")
+        if moving.is_leaving(container):
+            return "its move was cut off: say `container move` again", ""
+        return None
+
+    def _damaged(self, container: Container) -> tuple[str, str] | None:
+        """What is wrong with its image or its files, and what was done about that."""
+        if self._image_lost(container):
+            return "its image is lost", ""
+        record = self._containers.record(container.id)
+        half_done = updates.is_half_done(self._containers, record)
+        if not half_done and self._readable(container):
+            return None
+        if self._repair:
+            self._containers.restore(record)
+        if half_done:
+            return "its change was cut off", self._did("finished")
+        return "its files are lost or damaged", self._did("made again")
+
+    def _take_arrival_away(self, arrival: Container) -> None:
+        containers = self._containers
+        moving.take_arrival_away(containers, containers.mounting.volumes, arrival)
 
     def _image_lost(self, container: Container) -> bool:
         try:

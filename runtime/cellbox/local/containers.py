@@ -36,7 +36,7 @@ from cellbox.errors import (
 )
 from cellbox.linux import cgroups, sockets
 from cellbox.linux import process as processes
-from cellbox.local import container_filters, endings
+from cellbox.local import container_filters, endings, updates
 from cellbox.local.bundles import Bundler, check_binds, make_binds, named, wants_volumes
 from cellbox.local.claim import claimed
 from cellbox.local.following import Follower
@@ -80,6 +80,11 @@ class LocalContainers(Observer):
         self._pending: dict[str, builtins.list[tuple[socket.socket, bool | None]]] = {}
         self._waiting = threading.Lock()
         self._settled = False
+
+    @property
+    def store(self) -> Store:
+        """Where they are kept."""
+        return self._store
 
     # Looking -----------------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ class LocalContainers(Observer):
         planned = self.networks.plan(spec)
         # Made before anything is there, so that wrong input leaves nothing behind.
         with store.told("cannot create a container"):
-            bundle = self._make_bundle(spec, image, id, name, plan)
+            bundle = self.make_bundle(spec, image, id, name, plan)
             make_binds(spec)
             if plan:
                 self.mounting.announce(plan)
@@ -197,6 +202,8 @@ class LocalContainers(Observer):
             if container.status in (Status.RUNNING, Status.RESTARTING):
                 return
             self._allow("start", container)
+            if updates.is_half_done(self, record):
+                self.restore(record)
             if _shares(record.spec):  # with one that may have been started again since
                 self._renew_bundle(record)
             self.networks.ready(record)
@@ -236,10 +243,10 @@ class LocalContainers(Observer):
             self._owned[record.id] = owner
 
     def _renew_bundle(self, record: ContainerRecord) -> None:
-        fresh = self._remade_bundle(record, record.spec, running=True)
+        fresh = self.remade_bundle(record, record.spec, running=True)
         records.write(f"{fresh.directory}/{records.BUNDLE}", fresh)
 
-    def _make_bundle(
+    def make_bundle(
         self,
         spec: RunSpec,
         image: Image,
@@ -249,17 +256,20 @@ class LocalContainers(Observer):
         *,
         running: bool = False,
     ) -> Bundle:
+        """The bundle of a container before it is connected; nothing of it need be there. Raises
+        InvalidArgument."""
         shared, volumes = self._shared(spec, running=running), None
         if plan:
             spec, volumes = dataclasses.replace(spec, mounts=plan.mounts), plan.sources
         return self._bundler.make(self.networks.linked(spec), image, id, name, shared, volumes)
 
-    def _remade_bundle(
+    def remade_bundle(
         self, record: ContainerRecord, spec: RunSpec, *, running: bool = False
     ) -> Bundle:
+        """The bundle of a container that is there, with another ``spec``."""
         image = self._store.state.images.get(record.image_id)
         plan = self.mounting.of(record) if record.mounts else None
-        bundle = self._make_bundle(spec, image, record.id, record.name, plan, running=running)
+        bundle = self.make_bundle(spec, image, record.id, record.name, plan, running=running)
         return self.networks.wired(bundle, record, spec)
 
     def note_wiring(self, record: ContainerRecord) -> None:
@@ -274,7 +284,7 @@ class LocalContainers(Observer):
         self, record: ContainerRecord, wiring: Wiring, sockets: Sequence[int] = ()
     ) -> None:
         """Let its shim know; ``sockets`` are where it is asked for names, if it had none."""
-        self._tell(record, {"op": "update", "wiring": to_json(wiring)}, sockets)
+        self.tell(record, {"op": "update", "wiring": to_json(wiring)}, sockets)
 
     def stop(self, ref: str, *, timeout: float | None = None, signal: str = "") -> None:
         record = self.record(ref)
@@ -282,7 +292,7 @@ class LocalContainers(Observer):
             return
         number = _signal(signal) if signal else self._stop_signal(record)
         self.emit(record, "kill", signal=str(number))
-        self._tell(record, {"op": "stop", "signal": number, "timeout": timeout})
+        self.tell(record, {"op": "stop", "signal": number, "timeout": timeout})
         self.wait(record.id)
         self.emit(record, "stop")
 
@@ -300,20 +310,20 @@ class LocalContainers(Observer):
         record = self.record(ref)
         number = _signal(signal)
         self._allow("kill", self.facts(record))
-        self._tell(record, {"op": "kill", "signal": number})
+        self.tell(record, {"op": "kill", "signal": number})
         self.emit(record, "kill", signal=str(number))
 
     def pause(self, ref: str) -> None:
         record = self.record(ref)
         self._allow("pause", self.facts(record))
-        self._tell(record, {"op": "pause", "paused": True})
+        self.tell(record, {"op": "pause", "paused": True})
 
     def unpause(self, ref: str) -> None:
         record = self.record(ref)
         self._allow("unpause", self.facts(record))
-        self._tell(record, {"op": "pause", "paused": False})
+        self.tell(record, {"op": "pause", "paused": False})
 
-    def _tell(
+    def tell(
         self, record: ContainerRecord, request: dict[str, Any], fds: Sequence[int] = ()
     ) -> None:
         """Ask the shim; one that has ended meanwhile has done what was wanted of it."""
@@ -369,7 +379,7 @@ class LocalContainers(Observer):
             if container.status not in ALLOWED["remove"]:
                 if not force:
                     self._allow("remove", container)
-                self._tell(record, {"op": "kill", "signal": 9})
+                self.tell(record, {"op": "kill", "signal": 9})
                 self.wait(record.id)
                 if record.spec.auto_remove:
                     return
@@ -396,11 +406,14 @@ class LocalContainers(Observer):
                 self.emit(record, "destroy")
 
     def restore(self, record: ContainerRecord) -> None:
-        """Make again what is lost of a container's own files, from its row and its image."""
+        """Make a container's own files again, from its row and its image."""
         image = self._store.state.images.get(record.image_id)
-        bundle = self._remade_bundle(record, record.spec)
+        bundle = self.remade_bundle(record, record.spec)
+        plan = self.mounting.of(record) if record.mounts else None
+        fill = partial(self.mounting.fill, plan) if plan else None
         with self._store.told(f"cannot restore container {record.name}"):
-            self._bundler.write(bundle, record.spec, image, record.endpoints)
+            self._bundler.write(bundle, record.spec, image, record.endpoints, fill)
+        updates.done(self, record)
 
     def update(
         self,
@@ -414,71 +427,14 @@ class LocalContainers(Observer):
         env: Sequence[str] | None = None,
     ) -> None:
         record = self.record(ref)
-        if name:
-            self._rename(record, name)
-        if limits is not None or restart is not None:
-            self._change(record, limits, restart)
         anew = {"ports": ports, "mounts": mounts, "env": env}
         changed = {key: tuple(value) for key, value in anew.items() if value is not None}
+        if name:
+            record = updates.rename(self, record, name)
+        if limits is not None or restart is not None:
+            record = updates.change(self, record, limits, restart)
         if changed:
-            self._remake(record.id, changed)
-
-    def _rename(self, before: ContainerRecord, name: str) -> None:
-        record = self._store.state.containers.rename(before.id, name)
-        bundle = records.read_bundle(str(self.directory(record.id)))
-        if bundle is not None:
-            fresh = named(bundle, record.name)
-            records.write(f"{bundle.directory}/{records.BUNDLE}", fresh)
-            news = {"name": fresh.name, "attributes": dict(fresh.attributes)}
-            self._tell(record, {"op": "update", **news})
-        self.emit(record, "rename", oldName=before.name)
-
-    def _change(
-        self, record: ContainerRecord, limits: Limits | None, restart: RestartPolicy | None
-    ) -> None:
-        spec = record.spec
-        if limits is not None:
-            spec = dataclasses.replace(spec, limits=_merge(spec.limits, limits))
-        if restart is not None:
-            spec = dataclasses.replace(spec, restart=restart)
-        bundle = self._remade_bundle(record, spec)
-        request = {"op": "update", "restart": to_json(bundle.restart)}
-        if limits is not None:
-            request["limits"] = to_json(limits)
-        self._tell(record, request)
-        self._store.state.containers.update(record.id, spec)
-        records.write(f"{bundle.directory}/{records.BUNDLE}", bundle)
-        self.emit(record, "update")
-
-    def _remake(self, id: str, changed: dict[str, Any]) -> None:
-        """Make the container anew with other ports, mounts or environment; what is wrong with them
-        is found before the old one is stopped."""
-        record = self.record(id)
-        spec = dataclasses.replace(record.spec, **changed)
-        image = self._store.state.images.get(record.image_id)
-        plan = None
-        if record.mounts or wants_volumes(spec, image):
-            plan = self.mounting.plan(spec, image, record.mounts)
-        check_binds(spec)
-        bundle = self._make_bundle(spec, image, id, record.name, plan)
-        make_binds(spec)
-        runs = self.facts(record).status in ALLOWED["stop"]
-        if runs:
-            self.stop(id)
-        if plan:
-            record = self.mounting.change(record, spec, plan)
-        else:
-            record = self._store.state.containers.update(id, spec)
-        self._bundler.write(
-            self.networks.wired(bundle, record, spec),
-            spec,
-            image,
-            record.endpoints,
-            partial(self.mounting.fill, plan) if plan else None,
-        )
-        self.emit(record, "update")
-        if runs:
-            self.start(id)
+            updates.remake(self, record, changed)
 
     # Streams -------------------------------------------------------------------------------------
 
@@ -624,11 +580,6 @@ class ContainerStream(ProcessStream):
         if self._owns and not self._told:
             self._told = True
             self._containers.let_go(self._record)
-
-
-def _merge(old: Limits, new: Limits) -> Limits:
-    changed = {name: value for name, value in vars(new).items() if value not in (None, "")}
-    return dataclasses.replace(old, **changed)
 
 
 def _shares(spec: RunSpec) -> bool:

@@ -69,9 +69,11 @@ class LocalEngine:
         paused = counts.count(Status.PAUSED)
         layout = cgroups.layout()
         warnings = [f"{one.subject}: {one.detail}" for one in self.doctor() if not one.ok]
-        obstacle = self._containers.networks.known_obstacle()
-        if obstacle:
-            warnings.append(f"containers have no network: {obstacle}")
+        reach = self._containers.networks.known_reach()
+        if reach and reach.obstacle:
+            warnings.append(f"containers have no network: {reach.obstacle}")
+        elif reach and reach.missing:
+            warnings.append(reach.missing)
         kernel = os.uname()
         return Info(
             id=self._store.state.id(),

@@ -142,7 +142,7 @@ class LocalFiles:
         config = record.spec.log
         log_drivers.driver(config.driver).reader("")  # which says if there is none
         if self._containers.facts(record).status in ALLOWED["stop"]:
-            raise WrongState(f"container {record.name} runs and writes its log itself")
+            raise WrongState(f"Container {record.name} is running, and writes its log itself")
         writer = log_drivers.open_log(config, self._containers.file(record, LOG))
         writer.extend(entries)
         writer.close()
@@ -165,7 +165,7 @@ class LocalFiles:
         record = self._containers.record(ref)
         with claimed(self._containers.directory(record.id)) as ours, reading(source) as fd:
             if not ours or self._containers.facts(record).status is not Status.CREATED:
-                raise WrongState(f"container {record.name} has been started, or is just being")
+                raise WrongState(f"Container {record.name} has been started, or is just being")
             with self._store.told(f"container {record.name}"):
                 part = self._only_part(record)
                 args = {"upper": part.upper, "copied": part.copied}

@@ -10,11 +10,11 @@ import builtins
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cellbox.engine import Filters, Watch
+from cellbox.engine import Filters, Tell, Watch
 from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported, WrongState
 from cellbox.images import archive, config, encode
 from cellbox.images.changes import apply_changes
@@ -27,6 +27,7 @@ from cellbox.local.containers import LocalContainers
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import HOST_NAMES, Store, labels_match
 from cellbox.model import reference
+from cellbox.model.build import BuildSpec
 from cellbox.model.container import RunSpec, Status
 from cellbox.model.image import (
     OCI_LAYER,
@@ -56,8 +57,13 @@ class LocalImages:
     def get(self, ref: str) -> Image:
         return self._store.image(ref)
 
-    def list(self, *, filters: Filters | None = None) -> builtins.list[Image]:
+    def list(
+        self, *, all: bool = False, filters: Filters | None = None
+    ) -> builtins.list[Image]:
         found = self._store.state.images.all()
+        if not all:
+            parents = {image.parent for image in found}
+            found = [one for one in found if one.tags or one.digests or one.id not in parents]
         for key, values in (filters or {}).items():
             found = self._filtered(found, key, values)
         return found
@@ -111,19 +117,24 @@ class LocalImages:
                 "referenced in multiple repositories"
             )
         else:
-            removed = self._remove_all(image, ref, force)
+            return self._remove_all(image, ref, force)
+        self._note_removed(image, removed)
+        return removed
+
+    def _note_removed(self, image: Image, removed: Sequence[Removed]) -> None:
         for one in removed:
             if one.untagged:
                 self._store.emit("image", "untag", image.id, name=one.untagged)
-            elif one.deleted == image.id:  # not for its layers
-                self._store.emit("image", "delete", image.id, name=image.id)
-        return removed
+            else:
+                self._store.emit("image", "delete", one.deleted, name=one.deleted)
 
     def _remove_all(self, image: Image, ref: str, force: bool) -> builtins.list[Removed]:
         users = self._store.state.images.users(image.id)
         if users:
             self._refuse_used(image, ref, users, force)
         removed = self._store.state.images.remove(image.id)
+        removed += self._store.state.images.remove_steps(image.parent)
+        self._note_removed(image, removed)
         with self._store.told(f"{ref} has no name any more, but is not all deleted"):
             sweep = self._store.collect()
         return [*removed, *(Removed(deleted=diff_id) for diff_id in sweep.layers)]
@@ -335,6 +346,38 @@ class LocalImages:
         store.emit("container", "commit", record.id, imageID=image.id, name=record.name)
         return image
 
+    def build(
+        self,
+        context: BinaryIO | Path,
+        spec: BuildSpec,
+        *,
+        tell: Tell | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Image:
+        from cellbox.local.building import LocalWorkshop, build  # most verbs build nothing
+
+        return build(LocalWorkshop(self._store, self, self._containers), context, spec, tell, stop)
+
+    def derive(
+        self, parent: str, made: ImageConfig, *, created_by: str, container: str, author: str
+    ) -> Image:
+        """Make an image without a name: the layers of ``parent`` (none where it is empty), the
+        changes of ``container`` on top where one is named, and this config."""
+        with self._store.leased("build") as (content, layers):
+            before, below = config.ParsedConfig(ImageConfig(), config.host_platform(), ()), ()
+            if parent:
+                below = self.get(parent).layers
+                before = config.parse_config(content.read(parent, config.CONFIG_LIMIT))
+            layer = None
+            if container:
+                record = self._containers.record(container)
+                base = self.get(record.image_id)
+                layer = _keep(self._packed(base, record, layers), layers)
+            parsed = _with_step(before, layer, made, created_by, "", author)
+            return self._add_made(
+                content, parsed, (*below, layer) if layer else below, (), parent=parent
+            )
+
     def _freeze(self, id: str) -> bool:
         """Hold a running container still, where this machine can."""
         if self._containers.get(id).status is not Status.RUNNING:
@@ -402,18 +445,19 @@ def _keep(staged: Staged, layers: LayerStore) -> Layer:
 
 def _with_step(
     parsed: config.ParsedConfig,
-    layer: Layer,
+    layer: Layer | None,
     made: ImageConfig,
     command: str,
     message: str,
     author: str,
 ) -> config.ParsedConfig:
-    """The config of an image with one more layer."""
-    entry = HistoryEntry(time.time(), command, message, size=layer.size)
+    """The config of an image with one more step, and its layer if it has one."""
+    size = layer.size if layer else 0
+    entry = HistoryEntry(time.time(), command, message, empty_layer=layer is None, size=size)
     return dataclasses.replace(
         parsed,
         config=made,
-        diff_ids=(*parsed.diff_ids, layer.diff_id),
+        diff_ids=(*parsed.diff_ids, layer.diff_id) if layer else parsed.diff_ids,
         history=(*parsed.history, entry),
         created=entry.created,
         author=author,

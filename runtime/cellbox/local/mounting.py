@@ -34,6 +34,8 @@ from cellbox.volumes import unfinished
 _WAIT = 600.0
 """Seconds that who wants a filled volume waits for another one who is filling it."""
 _START = 10.0
+_NOTES = "mounted"
+"""In the run directory: a file for each container whose drivers are still to be told of its end."""
 
 
 @dataclass
@@ -86,7 +88,8 @@ class Mounting:
         """What a container is to have; one that had mounts ``before`` keeps its anonymous volumes.
         Raises InvalidArgument, NotFound."""
         kept = {mount.target: mount for mount in before if mount.kind is MountKind.VOLUME}
-        all_ = merged(spec.mounts, image.config.volumes, map(self._of_other, spec.volumes_from))
+        declared = image.config.volumes if spec.image_volumes else ()
+        all_ = merged(spec.mounts, declared, map(self._of_other, spec.volumes_from))
         names = [mount.source for mount in (*all_, *before) if mount.kind is MountKind.VOLUME]
         known = self.volumes.known(names)
         mounts, wanted = [], {}
@@ -190,8 +193,10 @@ class Mounting:
         """Have the container's volumes mounted while it is started, and after that if it was;
         ``renew`` makes its bundle again, where one is not where it was."""
         volumes = self._all_specs(record)
+        self.tidy(record)
         with ExitStack() as alone:
             try:
+                self._note(record, volumes)
                 sources = [self._mount(volume, record.id, alone) for volume in volumes]
                 if any(sources):
                     renew()
@@ -224,6 +229,24 @@ class Mounting:
         for volume in self._specs(record):
             with suppress(CellboxError, OSError):
                 self.volumes.unmount(volume, record.id)
+        self._notes(record).unlink(missing_ok=True)
+
+    def tidy(self, record: ContainerRecord) -> None:
+        """The container does not run: tell drivers so, if nobody was there when it ended."""
+        if self.owes(record):
+            self.unmount(record)
+
+    def owes(self, record: ContainerRecord) -> bool:
+        """Has the container been started, and no driver heard of its end?"""
+        return self._notes(record).exists()
+
+    def _note(self, record: ContainerRecord, volumes: Iterable[VolumeSpec]) -> None:
+        if any(map(self.volumes.moves, volumes)):
+            self._notes(record).parent.mkdir(mode=0o700, exist_ok=True)
+            self._notes(record).touch()
+
+    def _notes(self, record: ContainerRecord) -> Path:
+        return self._store.run / _NOTES / record.id
 
     def _tell_mounted(self, record: ContainerRecord, volumes: Sequence[VolumeSpec]) -> None:
         specs = {volume.name: volume for volume in volumes}

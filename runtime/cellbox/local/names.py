@@ -11,6 +11,7 @@ from cellbox.errors import InvalidArgument
 
 MAX_NAME = 255
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 ADJECTIVES = tuple(
     """able agile alert amber ample apt azure balmy bold brave breezy bright brisk broad calm candid
@@ -56,7 +57,7 @@ def check(name: str) -> str:
 
 def check_network(name: str) -> str:
     """``name`` itself, if it is a network's name. Raises InvalidArgument."""
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+    if not _NETWORK.fullmatch(name) or len(name) > MAX_NAME:
         raise InvalidArgument(
             f"{name!r} is no name for a network: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )

@@ -13,10 +13,11 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellbox.containers import records as files
 from cellbox.containers.messages import Bundle
 from cellbox.containers.worker import rebuild
 from cellbox.engine import Filters
@@ -43,7 +44,17 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("bridge", "host", "none")
 _DRIVERS = ("bridge",)
-_USABLE = "networks.usable"
+_REACH = "reach.json"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far containers can be connected: ``obstacle`` says why not at all, ``missing`` why not
+    beyond this machine; ``dns`` is who answers them for names, empty for who answers the host."""
+
+    obstacle: str = ""
+    missing: str = ""
+    dns: str = ""
 
 
 class LocalNetworks:
@@ -144,7 +155,7 @@ class LocalNetworks:
     def plan(self, spec: RunSpec) -> tuple[EndpointSpec, ...]:
         """What a new container wants of each network. Raises NotFound, InvalidArgument."""
         default = wirings.DEFAULT if spec.network in ("", "default") else ""
-        if default and not self.usable():
+        if default and self.reach().obstacle:
             default = "none"
         planned = wirings.planned(spec, default)
         for one in planned:
@@ -199,6 +210,7 @@ class LocalNetworks:
             networks,
             links=self._links(record.endpoints),
             servers=host_servers(),
+            dns=self.reach().dns,
         )
 
     def _publishing(self, spec: RunSpec, image: str) -> RunSpec:
@@ -219,29 +231,23 @@ class LocalNetworks:
         for one in record.endpoints:
             self._bring_up(self._record(one.network_id))
 
-    def usable(self) -> bool:
-        """Can this machine connect containers? Found out once for each boot."""
-        return not self.obstacle()
-
-    def obstacle(self) -> str:
-        """Why this machine cannot connect containers, empty where it can."""
-        known = self.known_obstacle()
+    def reach(self) -> Reach:
+        """What containers can be connected to here. Found out once for each boot."""
+        known = self.known_reach()
         if known is not None:
             return known
         try:
             self._bring_up(self._record(wirings.DEFAULT))
-            reason = ""
+            outlet = self._ask({"op": "check"})[0]["outlet"] or {}
+            found = Reach("", outlet.get("missing", ""), outlet.get("dns", ""))
         except (CellboxError, OSError) as error:
-            reason = str(error)
-        (self._store.run / _USABLE).write_text(reason, encoding="utf-8")
-        return reason
+            found = Reach(str(error))
+        files.write(str(self._store.run / _REACH), found)
+        return found
 
-    def known_obstacle(self) -> str | None:
-        """What :meth:`obstacle` has found out since the boot, None where nobody has asked."""
-        try:
-            return (self._store.run / _USABLE).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+    def known_reach(self) -> Reach | None:
+        """What :meth:`reach` has found out since the boot, None where nobody has asked."""
+        return files.read(Reach, f"{self._store.run}/{_REACH}")
 
     # Rows ----------------------------------------------------------------------------------------
 

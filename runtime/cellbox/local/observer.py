@@ -73,6 +73,8 @@ class Observer:
             return dataclasses.replace(base, **more, health=self._health(record.id))
         ended = self.exit_record(record.id)
         if ended is not None:
+            if record.mounts and self.mounting.owes(record):
+                self._let_volumes_go(record)
             return dataclasses.replace(base, **_exited(ended))
         if not os.path.exists(self.file(record, records.BUNDLE)):
             self._undo_half_made(record)
@@ -87,6 +89,12 @@ class Observer:
     def _points(self, record: ContainerRecord) -> tuple[MountPoint, ...]:
         directory = self._store.root / "volumes"
         return mountpoints.points(record.mounts or record.spec.mounts, str(directory))
+
+    def _let_volumes_go(self, record: ContainerRecord) -> None:
+        """It has ended, perhaps when no engine was there to tell the drivers of its volumes."""
+        with claimed(self.directory(record.id)) as ours:
+            if ours and self._live_state(record) is None:
+                self.mounting.tidy(record)
 
     def _undo_half_made(self, record: ContainerRecord) -> None:
         """A container without a bundle: somebody makes it just now, or was killed while he did, or

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -114,6 +115,32 @@ class ImageTable:
             *(Removed(untagged=name) for name in image.tags + image.digests),
             Removed(deleted=id),
         ]
+
+    def remove_steps(self, id: str) -> list[Removed]:
+        """Remove the image with this id, where it is only a step to others that are gone: it has no
+        name, nothing was made from it, and nobody uses it; then the one that it was made from, and
+        so on. No image of this id is no error."""
+        removed = []
+        with self._database.write(durable=True, shrinking=True) as connection:
+            texts = connection.execute("SELECT facts FROM images").fetchall()
+            made_from = Counter(_facts(text).parent for (text,) in texts)
+            while id and not made_from[id] and (image := self._unused(connection, id)):
+                connection.execute("DELETE FROM images WHERE id = ?", (id,))
+                removed.append(Removed(deleted=id))
+                id = image.parent
+                made_from[id] -= 1
+        for one in removed:
+            self._records.forget_image(one.deleted)
+        return removed
+
+    def _unused(self, connection: sqlite3.Connection, id: str) -> Image | None:
+        """The image, if it is there, has no name, and is used by nobody."""
+        try:
+            image = _image(connection, id)
+            self._refuse_in_use(connection, image)
+        except (NotFound, InUse):
+            return None
+        return None if image.tags or image.digests else image
 
     def users(self, id: str) -> list[str]:
         """Ids of the containers that were made from it."""

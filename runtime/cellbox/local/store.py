@@ -25,6 +25,7 @@ from cellbox.model.plugin import PluginKind
 from cellbox.plugins import REGISTRY, CredentialHelper
 
 if TYPE_CHECKING:
+    from cellbox.drivers.finder import Finder
     from cellbox.registry.client import Client
 
 HOST_NAMES = frozenset({"host", "host:latest"})
@@ -62,6 +63,14 @@ class Store:
         from cellbox.registry.credentials import Credentials
 
         return Client(credential=Credentials.of_user(helpers=_helpers()).get)
+
+    @cached_property
+    def drivers(self) -> Finder:
+        """The drivers that are other programs."""
+        from cellbox.drivers.finder import Finder  # with what it takes to speak to them
+        from cellbox.drivers.places import folders
+
+        return Finder(folders(self.run / "plugins"))
 
     @cached_property
     def host(self) -> HostImage:

@@ -108,9 +108,11 @@ def wiring(
     *,
     links: Mapping[str, Container],
     servers: Sequence[str],
+    dns: str = "",
 ) -> Wiring:
     """How a container with these ``endpoints`` is connected. ``networks`` are those by id,
-    ``links`` those whom it calls by names of its own, ``servers`` the host's name servers."""
+    ``links`` those whom it calls by names of its own, ``servers`` the host's name servers, ``dns``
+    who stands in for these inside."""
     default = _default_route(endpoints)
     plugs = [
         _plug(one, networks[one.network_id], f"eth{number}", default=number == default)
@@ -124,6 +126,7 @@ def wiring(
         hosts=tuple(_hosts(links)) if endpoints[0].network == DEFAULT else (),
         servers=tuple(spec.dns.servers or servers),
         inside=bool(spec.dns.servers),
+        dns=spec.dns.servers or ((dns,) if dns else ()),
         **_policy(spec.egress),
     )
 

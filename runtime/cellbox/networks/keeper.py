@@ -36,6 +36,7 @@ import os
 import select
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -57,6 +58,7 @@ IDLE_SECONDS = 60.0
 
 _LAUNCHER_LOCK = "launcher.lock"
 _PATIENCE = 2.0
+_LAST_SECONDS = 3.0
 _MAX_REQUEST = 1 << 22
 
 
@@ -68,23 +70,38 @@ def serve(listener: socket.socket, run: str) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         run = os.path.realpath(run)
-        poll = select.poll()
-        launcher = _launcher(run)
-        if launcher >= 0:
-            poll.register(launcher, select.POLLIN)
-        poll.register(listener, select.POLLIN)
         keeper = Keeper(run)
-        wait = None if launcher >= 0 else IDLE_SECONDS * 1000
-        while ready := {fd for fd, _ in poll.poll(wait)}:
-            if launcher in ready:
-                break
-            _accept(keeper, listener)
-        keeper.tidy()
+        _serve(keeper, listener, _launcher(run))
+        _end(keeper, listener)
     except Exception:
         os.write(2, traceback.format_exc().encode())  # the log, to which who waits is pointed
     finally:
         # What is locked and what listens end at once, so whoever finds nobody can start another.
         os._exit(0)
+
+
+def _serve(keeper: Keeper, listener: socket.socket, launcher: int) -> None:
+    """Until the launcher ends; without one, until nobody asks any more."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    if launcher >= 0:
+        poll.register(launcher, select.POLLIN)
+    wait = None if launcher >= 0 else IDLE_SECONDS * 1000
+    while ready := {fd for fd, _ in poll.poll(wait)}:
+        if launcher in ready:
+            return
+        _accept(keeper, listener)
+
+
+def _end(keeper: Keeper, listener: socket.socket) -> None:
+    """Tidy up. The kernel takes the cables of containers that have just ended away when it has
+    time, so the last networks are waited for a while; who asks meanwhile is served."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    deadline = time.monotonic() + _LAST_SECONDS
+    while keeper.tidy() and time.monotonic() < deadline:
+        if poll.poll(50):
+            _accept(keeper, listener)
 
 
 def _launcher(run: str) -> int:
@@ -193,9 +210,9 @@ class Keeper:
         if self.outlet is None:
             forwarding.pass_through(self.nft, self.table, names)
 
-    def tidy(self) -> None:
-        """Take away the networks that nobody is in. They are made again when they are wanted, and
-        a store that is not used any more leaves nothing on the machine."""
+    def tidy(self) -> bool:
+        """Take away the networks that nobody is in; whether any is left. They are made again when
+        they are wanted, and a store that is not used any more leaves nothing on the machine."""
         found = {one.name: one.index for one in self.home.links() if one.kind == "bridge"}
         busy = {one.master for one in self.home.links()}
         for network, bridge in rules.bridges(self.run).items():
@@ -204,6 +221,7 @@ class Keeper:
                 self.home.do(links.remove_link(bridge.name))
         if not nft.usable():
             self.enforce()
+        return bool(rules.bridges(self.run))
 
     def allow(self, request: Mapping[str, Any], _fds: Sequence[int]) -> Answer:
         firewall.allow(self.nft, self.table, request["container"], request["addresses"])

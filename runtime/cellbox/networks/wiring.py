@@ -55,7 +55,8 @@ class Wiring:
     """All of a container's connections.
 
     Its own resolver answers it where it has ``places``; ``aliases`` are names for it alone, and
-    ``hosts`` (``NAME:ADDRESS``) are such names in its file of hosts;
+    ``hosts`` (``NAME:ADDRESS``) are such names in its file of hosts. A container without a resolver
+    of its own asks ``dns``, or whom the host asks where that is empty;
     ``servers`` are asked for all other names (from within its own network if ``inside``), as far as
     they are in ``allow`` (None: all). ``egress`` are the CIDR that it may reach outside of its
     networks, beside the addresses of names in ``allow``; None for all.
@@ -68,6 +69,7 @@ class Wiring:
     hosts: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
     inside: bool = False
+    dns: tuple[str, ...] = ()
     allow: tuple[str, ...] | None = None
     egress: tuple[str, ...] | None = None
 
