@@ -16,7 +16,8 @@ from cellbox.local.places import run_directory
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
     """Nothing but a test says where the engine is."""
-    for name in (HOST, CONTEXT, "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT"):
+    dockers = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT")
+    for name in (HOST, CONTEXT, *dockers):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import click
 
+import cellbox
 from cellbox.errors import CellboxError
 
 from . import outcome
 from .grammar import Place, tree
-from .session import Session
+from .session import Session, url_of
 from .speaking import speak
 from .terminal import Terminal, show
 
@@ -29,7 +30,7 @@ _COMPLETE = "_CELLBOX_COMPLETE"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    terminal = Terminal(Session(os.environ.get("CELLBOX_HOST", "")))
+    terminal = Terminal(Session(_url()))
     if _COMPLETE in os.environ:
         return _complete(terminal)
     try:
@@ -39,6 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         terminal.session.close()
+
+
+def _url() -> str:
+    """What the command speaks to where it names nothing: what the environment says, else the
+    context that ``context use`` has chosen."""
+    if os.environ.get("CELLBOX_HOST") or os.environ.get("CELLBOX_CONTEXT"):
+        return ""
+    return url_of(cellbox.current_context())
 
 
 def answer(terminal: Terminal, words: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Completion behind ``%container``: verbs, flags, images, containers, with their types.
+"""Completion behind ``%container``: verbs, flags and the names of objects, with their types.
 
 A Matcher of IPython's version 2 API (IPython.core.completer). Verbs and flags come from the tree of
 commands, names from the engine, kept for :data:`FRESH` seconds. The engine is not asked for a mere
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
@@ -19,10 +20,13 @@ from .session import Session
 if TYPE_CHECKING:
     import click
 
+    from cellbox.engine import Engine
+
 FRESH = 2.0
 """Seconds for which names from the engine are believed."""
 
 _MAGIC = re.compile(r"^\s*(?:[\w.,\s\[\]]+=\s*)?%(%?)container\s+(.*)$", re.DOTALL)
+_HOST = ("-H", "--host")
 _NOTHING: dict[str, Any] = {"completions": [], "suppress": False}
 
 Found = Iterable[tuple[str, str]]
@@ -65,10 +69,30 @@ class ContainerMatcher:
 class Names:
     """Names out of the engine, kept for a moment."""
 
-    def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, session: Session, clock: Callable[[], float] = time.monotonic, host: str = ""
+    ) -> None:
         self._session = session
         self._clock = clock
+        self._hosts = [host] if host else []
+        self._elsewhere: dict[str, Names] = {}
         self._kept: dict[str, tuple[float, list[str]]] = {}
+
+    def at(self, host: str) -> Names:
+        """Those of the engine at ``host``."""
+        if host not in self._elsewhere:
+            self._elsewhere[host] = Names(self._session, self._clock, host)
+        return self._elsewhere[host]
+
+    def contexts(self) -> list[str]:
+        """All names."""
+        import cellbox
+
+        return self._fresh("context", lambda: (one.name for one in cellbox.contexts()))
+
+    @property
+    def _engine(self) -> Engine:
+        return self._session.chosen(self._hosts)
 
     def images(self) -> list[str]:
         """All tags, and ``host``."""
@@ -78,14 +102,28 @@ class Names:
         """All names."""
         return self._fresh("container", self._list_containers)
 
+    def networks(self) -> list[str]:
+        """All names."""
+        return self._fresh("network", self._list_networks)
+
+    def volumes(self) -> list[str]:
+        """All names."""
+        return self._fresh("volume", self._list_volumes)
+
+    def _list_networks(self) -> Iterator[str]:
+        return (facts.name for facts in self._engine.networks.list())
+
+    def _list_volumes(self) -> Iterator[str]:
+        return (facts.name for facts in self._engine.volumes.list())
+
     def _list_images(self) -> Iterator[str]:
         yield "host"
-        for facts in self._session.engine.images.list():
+        for facts in self._engine.images.list():
             yield from (tag for tag in facts.tags if tag != "host:latest")
             yield from (tag[: -len(":latest")] for tag in facts.tags if tag.endswith(":latest"))
 
     def _list_containers(self) -> Iterator[str]:
-        return (facts.name for facts in self._session.engine.containers.list(all=True))
+        return (facts.name for facts in self._engine.containers.list(all=True))
 
     def _fresh(self, kind: str, ask: Callable[[], Iterable[str]]) -> list[str]:
         now = self._clock()
@@ -99,17 +137,36 @@ class Names:
 def suggestions(typed: Sequence[str], fragment: str, cell: bool, names: Names) -> Found:
     """What may stand after the words ``typed``, for a word that begins with ``fragment``."""
     from .grammar import Place, tree
+    from .grammar.words import split
 
     command: click.Command = tree(Place.CELL if cell else Place.LINE)
     rest = list(typed)
     while hasattr(command, "summaries"):
-        if not rest:
-            return [(name, "command") for name in command.summaries()]
+        parts = split(command, rest)
+        if not parts.rest:
+            return _of_group(command, parts.options, fragment, names)
+        names = names.at(host) if (host := _host(parts.options)) else names
+        rest = list(parts.rest)
         found = command.get_command(None, rest.pop(0))  # type: ignore[attr-defined]
         if found is None:
             return []
         command = found
     return _of_verb(command, rest, fragment, names)
+
+
+def _host(options: Sequence[str]) -> str:
+    """The first engine that is named."""
+    apart = [value for option, value in pairwise(options) if option in _HOST]
+    joined = [word.partition("=")[2] for word in options if word.startswith("--host=")]
+    return [*apart, *joined, ""][0].partition(",")[0]
+
+
+def _of_group(command: Any, options: Sequence[str], fragment: str, names: Names) -> Found:
+    if options and options[-1] in _HOST:
+        return [(name, "context") for name in names.contexts()]
+    if fragment.startswith("-"):
+        return [(name, "flag") for option in _shown(command) for name in option.opts]
+    return [(name, "command") for name in command.summaries()]
 
 
 def _of_verb(command: click.Command, rest: list[str], fragment: str, names: Names) -> Found:
@@ -156,9 +213,16 @@ def _values(option: click.Option, names: Names) -> Found:
     choices = getattr(option.type, "choices", ())
     if choices:
         return [(str(choice), "value") for choice in choices]
+    if option.name == "host":
+        return [(name, "context") for name in names.contexts()]
+    if option.name == "volume":
+        return [(f"{name}:", "volume") for name in names.volumes()]
+    if option.name in ("volumes_from", "link"):
+        return [(name, "container") for name in names.containers()]
     if option.name == "network":
         joined = [f"container:{name}" for name in names.containers()]
-        return [(word, "value") for word in ("none", "host", *joined)]
+        own = [(name, "network") for name in names.networks()]
+        return [*own, *((word, "value") for word in joined)]
     return []
 
 
@@ -172,8 +236,15 @@ def _arguments(command: click.Command, place: int, names: Names) -> Found:
     if place >= len(arguments) and argument.nargs != -1:
         return []
     found: list[tuple[str, str]] = []
-    if argument.name in ("container", "containers") or command.name == "inspect":
+    looks = command.name == "inspect" and argument.name == "names"
+    if argument.name in ("container", "containers") or looks:
         found += [(name, "container") for name in names.containers()]
+    if argument.name in ("network", "networks"):
+        found += [(name, "network") for name in names.networks()]
+    if command.name == "use":
+        found += [(name, "context") for name in names.contexts()]
+    if argument.name in ("volume", "volumes"):
+        found += [(name, "volume") for name in names.volumes()]
     if argument.name in ("image", "repository", "names"):
         found += [(name, "image") for name in names.images()]
     return found

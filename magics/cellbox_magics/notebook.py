@@ -45,14 +45,15 @@ class Notebook:
     ) -> None:
         self.session = session
         self.cell = cell
+        self.hosts: tuple[str, ...] = ()
         self.names: Mapping[str, Any] = {} if names is None else names
         self._shell = shell
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
 
     @property
     def engine(self) -> Engine:
-        """The notebook's one engine."""
-        return self.session.engine
+        """The notebook's engine, or the one that the line names."""
+        return self.session.chosen(self.hosts)
 
     def publish(self, values: Mapping[str, Any]) -> None:
         """Set variables of the notebook."""

@@ -9,16 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellbox.model.container import Container, MountKind, Stats
 from cellbox.model.event import Event
 from cellbox.model.image import HistoryEntry, Image
+from cellbox.model.network import Network
 from cellbox.model.system import DiskUsage
-from cellbox.wire.objects import timestamp
+from cellbox.model.times import timestamp
+from cellbox.model.volume import Volume
+from cellbox.wire.humanize import ago, status
+from cellbox.wire.objects import container_summary
 
-from . import humanize, template
+from . import humanize, published, template
 from .tables import Lines, Table
+
+if TYPE_CHECKING:
+    from cellbox.remote.contexts import Context
 
 Row = Mapping[str, Any]
 
@@ -62,6 +69,27 @@ STATS = View(
         "Container": "CONTAINER",
     },
 )  # fmt: skip
+NETWORKS = View(
+    ("ID", "Name", "Driver", "Scope"),
+    {
+        "ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv4": "IPV4",
+        "IPv6": "IPV6", "Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT",
+    },
+)  # fmt: skip
+VOLUMES = View(
+    ("Driver", "Name"),
+    {
+        "Driver": "DRIVER", "Name": "VOLUME NAME", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT",
+        "Labels": "LABELS", "Links": "LINKS", "Size": "SIZE",
+    },
+)  # fmt: skip
+CONTEXTS = View(
+    ("Name", "Description", "DockerEndpoint", "Error"),
+    {
+        "Name": "NAME", "Description": "DESCRIPTION", "DockerEndpoint": "DOCKER ENDPOINT",
+        "Error": "ERROR", "Current": "CURRENT",
+    },
+)  # fmt: skip
 DISK = View(
     ("Type", "TotalCount", "Active", "Size", "Reclaimable"),
     {
@@ -101,28 +129,76 @@ def _template_table(view: View, rows: Sequence[Row], items: Sequence[Any], sourc
     return Table(titles, [[cell.render(row) for cell in cells] for row in rows], items)
 
 
-def container(facts: Container, *, full: bool = False, now: float | None = None) -> Row:
-    """The row of ``ps``; ``full`` leaves ids and commands uncut (``--no-trunc``)."""
+def container(
+    facts: Container, image: Image | None = None, *, full: bool = False, now: float | None = None
+) -> Row:
+    """The row of ``ps``; ``image`` tells of more ports that may be published, ``full`` leaves ids
+    and commands uncut (``--no-trunc``)."""
     now = time.time() if now is None else now
+    told = container_summary(facts, image, now=now)
     command = " ".join(facts.command)
-    binds = [mount.source for mount in facts.spec.mounts if mount.kind is MountKind.BIND]
+    volumes = [mount.name for mount in facts.mounts if mount.kind is MountKind.VOLUME]
+    binds = [mount.source for mount in facts.mounts if mount.kind is MountKind.BIND]
+    mounted = (*volumes, *binds)
     return {
         "ID": facts.id if full else facts.short_id,
         "Image": facts.spec.image,
         "Command": f'"{command if full else humanize.shorten(command, 20)}"',
         "CreatedAt": humanize.clock(facts.created),
-        "RunningFor": humanize.ago(facts.created, now),
-        "Status": humanize.status(facts, now),
+        "RunningFor": ago(facts.created, now),
+        "Status": status(facts, now),
         "State": str(facts.status),
-        "Ports": "",
+        "Ports": published.summary(told["Ports"]),
         "Names": facts.name,
         "Labels": ",".join(f"{key}={value}" for key, value in facts.spec.labels.items()),
         "Label": facts.spec.labels,
-        "Mounts": ",".join(bind if full else humanize.shorten(bind, 15) for bind in binds),
-        "Networks": facts.spec.network,
+        "Mounts": ",".join(one if full else humanize.shorten(one, 15) for one in mounted),
+        "Networks": ",".join(told["NetworkSettings"]["Networks"]),
         "Size": "",
-        "LocalVolumes": "0",
+        "LocalVolumes": str(len(volumes)),
         "Platform": facts.spec.platform,
+    }
+
+
+def network(facts: Network, *, full: bool = False) -> Row:
+    """The row of ``network ls``."""
+    spec = facts.spec
+    return {
+        "ID": facts.id if full else facts.short_id,
+        "Name": facts.name,
+        "Driver": spec.driver,
+        "Scope": "local",
+        "IPv4": "true",
+        "IPv6": str(spec.ipv6).lower(),
+        "Internal": str(spec.internal).lower(),
+        "Labels": ",".join(f"{key}={value}" for key, value in spec.labels.items()),
+        "Label": spec.labels,
+        "CreatedAt": humanize.clock(facts.created),
+    }
+
+
+def volume(facts: Volume) -> Row:
+    """The row of ``volume ls``."""
+    return {
+        "Driver": facts.driver,
+        "Name": facts.name,
+        "Scope": "local",
+        "Mountpoint": facts.mountpoint,
+        "Labels": ",".join(f"{key}={value}" for key, value in facts.labels.items()),
+        "Label": facts.labels,
+        "Links": str(len(facts.users)),
+        "Size": "N/A",
+    }
+
+
+def context(facts: Context, *, current: bool = False) -> Row:
+    """The row of ``context ls``."""
+    return {
+        "Name": f"{facts.name} *" if current else facts.name,
+        "Description": facts.description,
+        "DockerEndpoint": facts.url,
+        "Error": facts.error,
+        "Current": current,
     }
 
 
@@ -133,7 +209,7 @@ def images(facts: Image, *, full: bool = False, now: float | None = None) -> lis
     common = {
         "ID": facts.id if full else facts.short_id,
         "Digest": digest,
-        "CreatedSince": humanize.ago(facts.created, now),
+        "CreatedSince": ago(facts.created, now),
         "CreatedAt": humanize.clock(facts.created),
         "Size": humanize.size(facts.size),
     }
@@ -150,7 +226,7 @@ def history(
     made_by = " ".join(entry.created_by.split())
     return {
         "ID": short or "<missing>",
-        "CreatedSince": humanize.ago(entry.created, now),
+        "CreatedSince": ago(entry.created, now),
         "CreatedAt": timestamp(entry.created),
         "CreatedBy": made_by if full else humanize.shorten(made_by, 45),
         "Size": humanize.size(entry.size),
@@ -186,19 +262,6 @@ def disk(usage: DiskUsage) -> Row:
         "Active": str(usage.active),
         "Size": humanize.size(usage.size),
         "Reclaimable": f"{humanize.size(usage.reclaimable)}{share}",
-    }
-
-
-def event(happened: Event) -> Row:
-    """The fields of one event, as Docker's JSON has them."""
-    return {
-        "Type": happened.kind,
-        "Action": happened.action,
-        "status": happened.action,
-        "id": happened.id,
-        "Actor": {"ID": happened.id, "Attributes": dict(happened.attributes)},
-        "time": int(happened.time),
-        "timeNano": int(happened.time * 1e9),
     }
 
 

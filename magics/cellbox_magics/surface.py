@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .grammar.spec import Caller
     from .jobs import Job
+    from .session import Session
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,16 @@ class Talking:
 
 
 class Surface(Protocol):
-    """What a verb may ask of the place where it was spoken."""
+    """What a verb may ask of the place where it was spoken; ``hosts`` are the engines that the
+    command names, URLs or contexts, none for the one of its ``session``."""
+
+    hosts: tuple[str, ...]
+    session: Session
 
     @property
     def engine(self) -> Engine:
-        """The one engine of this surface, connected to when first asked for."""
+        """The one engine that is meant, connected to when first asked for. Raises InvalidArgument
+        where several are."""
         ...
 
     @property

@@ -44,12 +44,13 @@ class Terminal:
 
     def __init__(self, session: Session | None = None, fds: tuple[int, int, int] = (0, 1, 2)):
         self.session = session or Session()
+        self.hosts: tuple[str, ...] = ()
         self._in, self._out, self._err = fds
 
     @property
     def engine(self) -> Engine:
         """The engine of this command."""
-        return self.session.engine
+        return self.session.chosen(self.hosts)
 
     @property
     def names(self) -> Mapping[str, Any]:

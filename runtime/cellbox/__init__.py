@@ -16,34 +16,62 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cellbox.api.tls import make_certificates as make_certificates
     from cellbox.connect import connect as connect
+    from cellbox.daemon import dial_stdio as dial_stdio
+    from cellbox.daemon import docker_variables as docker_variables
+    from cellbox.daemon import serve as serve
     from cellbox.engine import Engine as Engine
     from cellbox.engine import Stream as Stream
     from cellbox.errors import CellboxError as CellboxError
     from cellbox.handles import ContainerHandle as ContainerHandle
     from cellbox.handles import ImageHandle as ImageHandle
+    from cellbox.handles import NetworkHandle as NetworkHandle
+    from cellbox.handles import VolumeHandle as VolumeHandle
     from cellbox.handles import run as run
     from cellbox.model.container import Container as Container
     from cellbox.model.container import ExecSpec as ExecSpec
     from cellbox.model.container import Limits as Limits
     from cellbox.model.container import RunSpec as RunSpec
     from cellbox.model.image import Image as Image
+    from cellbox.model.network import Network as Network
+    from cellbox.model.network import NetworkSpec as NetworkSpec
+    from cellbox.model.volume import Volume as Volume
+    from cellbox.model.volume import VolumeSpec as VolumeSpec
+    from cellbox.remote.contexts import check_context as check_context
+    from cellbox.remote.contexts import contexts as contexts
+    from cellbox.remote.contexts import current_context as current_context
+    from cellbox.remote.contexts import use_context as use_context
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "connect": "cellbox.connect",
+    "check_context": "cellbox.remote.contexts",
+    "contexts": "cellbox.remote.contexts",
+    "current_context": "cellbox.remote.contexts",
+    "use_context": "cellbox.remote.contexts",
+    "dial_stdio": "cellbox.daemon",
+    "docker_variables": "cellbox.daemon",
+    "make_certificates": "cellbox.api.tls",
+    "serve": "cellbox.daemon",
     "Engine": "cellbox.engine",
     "Stream": "cellbox.engine",
     "CellboxError": "cellbox.errors",
     "ContainerHandle": "cellbox.handles",
     "ImageHandle": "cellbox.handles",
+    "NetworkHandle": "cellbox.handles",
+    "VolumeHandle": "cellbox.handles",
     "run": "cellbox.handles",
     "Container": "cellbox.model.container",
     "ExecSpec": "cellbox.model.container",
     "Limits": "cellbox.model.container",
     "RunSpec": "cellbox.model.container",
     "Image": "cellbox.model.image",
+    "Network": "cellbox.model.network",
+    "NetworkSpec": "cellbox.model.network",
+    "Volume": "cellbox.model.volume",
+    "VolumeSpec": "cellbox.model.volume",
 }
 
 __all__ = ["__version__", "load_ipython_extension", "unload_ipython_extension", *sorted(_HOMES)]

@@ -27,7 +27,15 @@ def test_what_clients_call_the_daemon_is_admitted(host: str) -> None:
     admit({"host": host}, encrypted=False)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "docker.example.com.evil.example", "evil.example:2375", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "docker.example.com.evil.example",
+        "evil.example:2375",
+        "localhost.evil.example",
+    ],
+)
 def test_a_name_of_the_internet_is_refused(host: str) -> None:
     with pytest.raises(PermissionDenied):
         admit({"host": host}, encrypted=False)

@@ -42,6 +42,10 @@ def verbs(calls: list, *wanted: str) -> list[str]:
     return [method.partition(".")[2] for method, _ in calls if method.partition(".")[2] in wanted]
 
 
+def asked(*words: str, **more) -> RunSpec:
+    return RunSpec("busybox", words, detach=True, network="none", mounts=(MOUNTED,), **more)
+
+
 def run(engine, *words: str, **more) -> str:
     made = engine.containers.create(
         RunSpec("busybox", words, detach=True, network="none", mounts=(MOUNTED,), **more)
@@ -83,7 +87,8 @@ from cellbox.connect import connect
 from cellbox.model.container import MountKind, MountSpec, RunSpec
 engine = connect()
 mounts = (MountSpec(MountKind.VOLUME, "/v", "data", driver="shelf"),)
-made = engine.containers.create(RunSpec("busybox", ("true",), detach=True, network="none", mounts=mounts))
+spec = RunSpec("busybox", ("true",), detach=True, network="none", mounts=mounts)
+made = engine.containers.create(spec)
 engine.containers.start(made.id)
 print(made.id, flush=True)
 os.kill(os.getpid(), 9)

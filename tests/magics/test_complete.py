@@ -56,6 +56,12 @@ def complete(engine):
         ("%container run --volumes-from ", {"web"}, "container"),
         ("%container volume rm ", {"data"}, "volume"),
         ("%container volume rename d", {"data"}, "volume"),
+        ("%container -", {"--host", "-H"}, "flag"),
+        ("%container --host ", {"embedded", "default"}, "context"),
+        ("%container ps -H ", {"embedded", "default"}, "context"),
+        ("%container context use ", {"embedded", "default"}, "context"),
+        ("%container --host unix:///x ", {"run", "ps", "context"}, "command"),
+        ("%container -H unix:///x,b stop ", {"web"}, "container"),
         ("%container rmi ubuntu ", {"python:3.12"}, "image"),
         ("%container stop ", {"web"}, "container"),
         ("%container stop web w", {"web"}, "container"),
@@ -129,3 +135,16 @@ def test_in_the_shell_a_tag_completes_across_the_colon(shell, engine):
     assert [(one.start, one.text, one.type) for one in found if one.type == "image"] == [
         (15, "python:3.12", "image")
     ]
+
+
+@pytest.mark.parametrize("host", ["--host far,b", "--host=far", "-H far"])
+def test_names_are_those_of_the_host_that_is_named(engine, host):
+    from cellbox.model.container import RunSpec
+
+    other = type(engine)()
+    other.containers.create(RunSpec("host"), name="away")
+    engine.containers.create(RunSpec("host"), name="here")
+    engines = {"": engine, "context:far": other}
+    matcher = ContainerMatcher(Session(connect=engines.__getitem__))
+    for line, name in ((f"%container {host} stop ", "away"), ("%container stop ", "here")):
+        assert [one.text for one in matcher.answer(line)["completions"]] == [name]

@@ -88,8 +88,18 @@ def _image_names(surface: Any) -> Iterable[str]:
     return (tag for facts in surface.engine.images.list() for tag in facts.tags)
 
 
+def _volume_names(surface: Any) -> Iterable[str]:
+    return (facts.name for facts in surface.engine.volumes.list())
+
+
+def _network_names(surface: Any) -> Iterable[str]:
+    return (facts.name for facts in surface.engine.networks.list())
+
+
 complete_containers = completer(_container_names)
 complete_images = completer(_image_names)
+complete_volumes = completer(_volume_names)
+complete_networks = completer(_network_names)
 
 
 def containers(*, required: bool = True) -> Callable[[Any], Any]:

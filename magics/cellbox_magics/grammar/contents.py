@@ -32,10 +32,11 @@ ENTRIES = {
     "wait": Entry("lifecycle", "wait", "Block until containers stop, then print their exit codes"),
     "rm": Entry("lifecycle", "rm", "Remove one or more containers"),
     "rename": Entry("lifecycle", "rename", "Rename a container"),
+    "move": Entry("lifecycle", "move", "Move containers to another engine, with all they have"),
     "update": Entry("lifecycle", "update", "Update configuration of one or more containers"),
     "ps": Entry("look", "ps", "List containers"),
     "logs": Entry("look", "logs", "Fetch the logs of a container"),
-    "inspect": Entry("look", "inspect", "Return low-level information on containers and images"),
+    "inspect": Entry("look", "inspect", "Return low-level information on named objects"),
     "top": Entry("look", "top", "Display the running processes of a container"),
     "stats": Entry("look", "stats", "Display a live stream of resource usage statistics"),
     "port": Entry("look", "port", "List port mappings of a container"),
@@ -58,15 +59,36 @@ ENTRIES = {
     "container prune": Entry("lifecycle", "prune", "Remove all stopped containers"),
     "image inspect": Entry("images", "inspect", "Display detailed information on images"),
     "image prune": Entry("images", "prune", "Remove unused images"),
+    "network create": Entry("networks", "create", "Create a network"),
+    "network ls": Entry("networks", "ls", "List networks"),
+    "network inspect": Entry("networks", "inspect", "Display detailed information on networks"),
+    "network rm": Entry("networks", "rm", "Remove one or more networks"),
+    "network connect": Entry("networks", "connect", "Connect a container to a network"),
+    "network disconnect": Entry("networks", "disconnect", "Disconnect a container from a network"),
+    "network prune": Entry("networks", "prune", "Remove all unused networks"),
+    "volume create": Entry("volumes", "create", "Create a volume"),
+    "volume ls": Entry("volumes", "ls", "List volumes"),
+    "volume inspect": Entry("volumes", "inspect", "Display detailed information on volumes"),
+    "volume rm": Entry("volumes", "rm", "Remove one or more volumes"),
+    "volume rename": Entry("volumes", "rename", "Rename a volume"),
+    "volume prune": Entry("volumes", "prune", "Remove unused volumes"),
+    "context ls": Entry("contexts", "ls", "List contexts"),
+    "context use": Entry("contexts", "use", "Set the current context"),
+    "context show": Entry("contexts", "show", "Print the name of the current context"),
+    "serve": Entry("daemon", "serve", "Serve the engine to Docker's clients"),
+    "tls init": Entry("daemon", "tls_init", "Make certificates for a daemon and its clients"),
+    "system dial-stdio": Entry(
+        "daemon", "dial_stdio", "Connect standard input and output with the daemon"
+    ),
     "system df": Entry("system", "df", "Show disk usage"),
     "system check": Entry("system", "check", "Look through the whole store for damage"),
-    "system prune": Entry("system", "prune", "Remove stopped containers and unused images"),
+    "system prune": Entry("system", "prune", "Remove unused containers, networks and images"),
 }
 
 _ON_CONTAINERS = (
     *("run", "exec", "create", "start", "attach", "stop", "restart", "kill", "pause", "unpause"),
-    *("wait", "rm", "rename", "update", "ps", "logs", "inspect", "top", "stats", "port", "diff"),
-    *("cp", "export", "commit"),
+    *("wait", "rm", "rename", "move", "update", "ps", "logs", "inspect", "top", "stats", "port"),
+    *("diff", "cp", "export", "commit"),
 )
 _ON_IMAGES = ("pull", "tag", "history", "save", "load", "import")
 
@@ -90,6 +112,10 @@ IMAGE = {
     "inspect": "image inspect",
     "prune": "image prune",
 }
+_ON_NETWORKS = ("create", "ls", "inspect", "rm", "connect", "disconnect", "prune")
+NETWORK = {name: f"network {name}" for name in _ON_NETWORKS}
+CONTEXT = {name: f"context {name}" for name in ("ls", "use", "show")}
+VOLUME = {name: f"volume {name}" for name in ("create", "ls", "inspect", "rm", "rename", "prune")}
 SYSTEM = {
     "df": "system df",
     "check": "system check",
@@ -97,3 +123,9 @@ SYSTEM = {
     "info": "info",
     "events": "events",
 }
+
+SHELL = {"serve": "serve"}
+"""What stands at the top in a shell only."""
+
+SHELL_SYSTEM = {"dial-stdio": "system dial-stdio"}
+TLS = {"init": "tls init"}

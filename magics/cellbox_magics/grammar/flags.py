@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from .commands import complete_networks
 from .place import Place
 
 _ONE = (
@@ -31,13 +32,15 @@ _ONE = (
     ("--health-start-period", "Start period before the retries countdown starts"),
     ("--health-timeout", "Maximum time to allow one check to run"),
     ("-h/--hostname", "Container host name"),
+    ("--ip", "IPv4 address (e.g., 172.30.100.104)"),
+    ("--ip6", "IPv6 address (e.g., 2001:db8::33)"),
     ("--ipc", "IPC mode to use"),
     ("--log-driver", "Logging driver for the container"),
+    ("--mac-address", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
     ("-m/--memory", "Memory limit"),
     ("--memory-reservation", "Memory soft limit"),
     ("--memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
     ("--name", "Assign a name to the container"),
-    ("--network/--net", "Connect a container to a network (none, host, container:NAME)"),
     ("--oom-score-adj", "Tune host's OOM preferences (-1000 to 1000)"),
     ("--pid", "PID namespace to use"),
     ("--pids-limit", "Tune container pids limit (set -1 for unlimited)"),
@@ -49,48 +52,55 @@ _ONE = (
     ("-u/--user", "Username or UID (format: <name|uid>[:<group|gid>])"),
     ("--userns", "User namespace to use (host, or a private one)"),
     ("--uts", "UTS namespace to use"),
+    ("--volume-driver", "Optional volume driver for the container"),
     ("-w/--workdir", "Working directory inside the container"),
 )
 _MANY = (
     ("--add-host", "Add a custom host-to-IP mapping (host:ip)"),
+    ("--annotation", "Add an annotation to the container"),
     ("--cap-add", "Add Linux capabilities"),
     ("--cap-drop", "Drop Linux capabilities"),
+    ("--device", "Add a host device to the container"),
+    ("--dns", "Set custom DNS servers"),
+    ("--dns-option/--dns-opt", "Set DNS options"),
+    ("--dns-search", "Set custom DNS search domains"),
+    ("--egress", "Restrict what can be reached outside (none, dns:NAME, CIDR)"),
     ("-e/--env", "Set environment variables"),
     ("--env-file", "Read in a file of environment variables"),
+    ("--expose", "Expose a port or a range of ports"),
     ("--group-add", "Add additional groups to join"),
     ("-l/--label", "Set meta data on a container"),
     ("--label-file", "Read in a line delimited file of labels"),
+    ("--link", "Add link to another container"),
     ("--log-opt", "Log driver options"),
     ("--mount", "Attach a filesystem mount to the container"),
+    ("--network-alias/--net-alias", "Add network-scoped alias for the container"),
+    ("-p/--publish", "Publish a container's port(s) to the host"),
     ("--security-opt", "Security Options"),
     ("--sysctl", "Sysctl options"),
     ("--tmpfs", "Mount a tmpfs directory"),
     ("--ulimit", "Ulimit options"),
-    ("-v/--volume", "Bind mount a host directory"),
+    ("-v/--volume", "Bind mount a volume, or a host directory"),
+    ("--volumes-from", "Mount volumes from the specified container(s)"),
 )
 _FLAG = (
     ("--init", "Run an init inside the container that forwards signals and reaps processes"),
     ("--no-healthcheck", "Disable any container-specified HEALTHCHECK"),
     ("--privileged", "Give extended privileges to this container"),
+    ("-P/--publish-all", "Publish all exposed ports to random ports"),
     ("-q/--quiet", "Suppress the pull output"),
     ("--read-only", "Mount the container's root filesystem as read only"),
     ("--rm", "Automatically remove the container when it exits"),
     ("-t/--tty", "Allocate a pseudo-TTY"),
 )
 
-_BRIDGE = "needs a bridge network, which this engine does not have yet: use --network host"
-_VOLUMES = "needs named volumes, which this engine does not have yet: use -v /host/dir:/inside"
-_DEVICES = "needs device access, which a container in its own user namespace does not have"
+_ADDRESSES = "is not in this engine: use --ip or --ip6"
+_DEVICES = "is not in this engine: --device gives a container one device of the host"
 _CGROUP = "is not in this engine: use --memory, --cpus, --cpu-shares, --cpuset-cpus or --pids-limit"
 _MISSING: dict[str, tuple[str, ...]] = {
-    _BRIDGE: (
-        "-p/--publish", "--publish-all/-P#", "--expose", "--link", "--link-local-ip", "--ip",
-        "--ip6", "--mac-address", "--network-alias", "--net-alias", "--dns", "--dns-option",
-        "--dns-opt", "--dns-search",
-    ),
-    _VOLUMES: ("--volumes-from", "--volume-driver"),
+    _ADDRESSES: ("--link-local-ip",),
     _DEVICES: (
-        "--device", "--device-cgroup-rule", "--device-read-bps", "--device-read-iops",
+        "--device-cgroup-rule", "--device-read-bps", "--device-read-iops",
         "--device-write-bps", "--device-write-iops", "--gpus",
     ),
     _CGROUP: (
@@ -100,7 +110,6 @@ _MISSING: dict[str, tuple[str, ...]] = {
     ),
     "is not in this engine: output and input are attached as -d and -i say": ("-a/--attach",),
     "is not in this engine: it has one runtime, its own": ("--runtime", "--isolation"),
-    "is not in this engine: use -l/--label": ("--annotation",),
     "is not in this engine: it limits no disk space": ("--storage-opt",),
     "is not in this engine: it has no daemon whose socket could be given away": (
         "--use-api-socket#",
@@ -171,10 +180,18 @@ def _create() -> list[click.Option]:
         default="missing",
         help='Pull image before running ("always", "missing", "never")',
     )
+    network = click.Option(
+        ["--network", "--net"],
+        multiple=True,
+        metavar="VALUE",
+        shell_complete=complete_networks,
+        help="Connect a container to a network",
+    )
     return [
         *(_one(names, text) for names, text in _ONE),
         *(_many(names, text) for names, text in _MANY),
         *(_flag(names, text) for names, text in _FLAG),
+        network,
         pull,
     ]
 

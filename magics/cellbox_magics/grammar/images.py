@@ -20,6 +20,7 @@ from ..tables import Document, Lines, Table
 from . import values
 from .answers import confirmed, pruned, settle
 from .commands import complete_containers, complete_images, format_option, listing, verb
+from .hosts import of_all_hosts
 from .lifecycle import instants
 from .look import inspected
 
@@ -35,6 +36,7 @@ _many = click.argument(
 @listing("image")
 @click.argument("repository", required=False, metavar="[REPOSITORY[:TAG]]")
 @click.pass_obj
+@of_all_hosts
 def images(
     surface: Surface, repository: str | None, all_: bool, digests: bool, filters: Sequence[str],
     format: str, full: bool, quiet: bool,

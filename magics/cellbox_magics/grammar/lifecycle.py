@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import click
 
-from cellbox import handles
+from cellbox import connect, handles, moving
 from cellbox.errors import InvalidArgument
+from cellbox.model.container import Limits
+from cellbox.wire.filters import moment
 
-from ..surface import Surface
+from ..surface import Surface, caller
 from ..tables import Codes, Lines
+from . import changes, values
 from . import spec as specs
-from . import values
 from .answers import confirmed, over, pruned, settle
 from .commands import container, containers, verb
 
@@ -48,8 +51,7 @@ def restart(
     surface: Surface, containers: Sequence[str], timeout: float | None, signal: str
 ) -> Lines:
     def again(ref: str) -> None:
-        surface.engine.containers.stop(ref, timeout=timeout, signal=signal)
-        surface.engine.containers.start(ref)
+        surface.engine.containers.restart(ref, timeout=timeout, signal=signal)
 
     return over(surface, containers, again)
 
@@ -77,10 +79,19 @@ def unpause(surface: Surface, containers: Sequence[str]) -> Lines:
 
 
 @verb("wait")
+@click.option(
+    "--condition",
+    type=click.Choice(["not-running", "next-exit", "removed"]),
+    default="not-running",
+    help="What to wait for",
+)
 @containers()
 @click.pass_obj
-def wait(surface: Surface, containers: Sequence[str]) -> Codes:
-    outcome = handles.each(containers, surface.engine.containers.wait)
+def wait(surface: Surface, containers: Sequence[str], condition: str) -> Codes:
+    def code(ref: str) -> int:
+        return surface.engine.containers.wait(ref, condition=condition)
+
+    outcome = handles.each(containers, code)
     codes = Codes(code for _, code in outcome.done)
     settle(surface, outcome, [str(code) for code in codes])
     return codes
@@ -92,7 +103,10 @@ def wait(surface: Surface, containers: Sequence[str]) -> Codes:
 @containers()
 @click.pass_obj
 def rm(surface: Surface, containers: Sequence[str], force: bool, volumes: bool) -> Lines:
-    return over(surface, containers, lambda ref: surface.engine.containers.remove(ref, force=force))
+    def remove(ref: str) -> None:
+        surface.engine.containers.remove(ref, force=force, volumes=volumes)
+
+    return over(surface, containers, remove)
 
 
 @verb("rename")
@@ -100,7 +114,31 @@ def rm(surface: Surface, containers: Sequence[str], force: bool, volumes: bool) 
 @click.argument("name", metavar="NEW_NAME")
 @click.pass_obj
 def rename(surface: Surface, container: str, name: str) -> None:
-    surface.engine.containers.rename(container, name)
+    surface.engine.containers.update(container, name=name)
+
+
+@verb("move")
+@click.option("--to", "url", required=True, metavar="URL", help="Engine to move to")
+@click.option("--keep-volumes", is_flag=True, help="Leave a copy of the volumes here")
+@click.option("-t", "--timeout", "--time", type=float, help="Seconds before killing it")
+@containers()
+@click.pass_obj
+def move(
+    surface: Surface, containers: Sequence[str], url: str, keep_volumes: bool, timeout: float | None
+) -> Lines:
+    with closing(connect(url)) as target, surface.watch("move") as watch:
+
+        def go(ref: str) -> None:
+            moving.move(
+                surface.engine,
+                ref,
+                target,
+                keep_volumes=keep_volumes,
+                timeout=timeout,
+                watch=watch,
+            )
+
+        return over(surface, containers, go)
 
 
 _LIMITS = (
@@ -123,18 +161,32 @@ def _limits(function: Any) -> Any:
     return function
 
 
+def _anew(function: Any) -> Any:
+    for names, text in reversed(changes.ANEW):
+        option = click.option(*names.split("/"), metavar="VALUE", multiple=True, help=text)
+        function = option(function)
+    return function
+
+
 @verb("update")
 @_limits
+@_anew
 @containers()
 @click.pass_obj
 def update(surface: Surface, /, containers: Sequence[str], **given: Any) -> Lines:
     if not any(given.values()):
         raise InvalidArgument("update needs at least one flag, such as --memory 512m")
-    limits = specs.limits(given)
+    limits, who = specs.limits(given), caller()
     policy = values.restart(given["restart"]) if given["restart"] else None
 
     def change(ref: str) -> None:
-        surface.engine.containers.update(ref, limits=limits, restart=policy)
+        spec = surface.engine.containers.get(ref).spec
+        surface.engine.containers.update(
+            ref,
+            limits=limits if limits != Limits() else None,
+            restart=policy,
+            **changes.anew(spec, given, who),
+        )
 
     return over(surface, containers, change)
 
@@ -153,5 +205,5 @@ def instants(words: Sequence[str]) -> dict[str, list[str]]:
     found = values.filters(words)
     if "until" in found:
         now = time.time()
-        found["until"] = [str(values.instant(word, now)) for word in found["until"]]
+        found["until"] = [str(moment(word, now)) for word in found["until"]]
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,9 +13,14 @@ import click
 from cellbox.errors import InvalidArgument, NotFound
 from cellbox.handles import ContainerHandle, each
 from cellbox.model.container import Container, Stats
-from cellbox.wire.objects import container_json, image_json, timestamp
+from cellbox.model.image import Image
+from cellbox.model.times import timestamp
+from cellbox.wire.events import event_json
+from cellbox.wire.filters import moment
+from cellbox.wire.objects import container_json, image_json, network_json, volume_json
 
 from .. import rows, template
+from ..published import joined, natural
 from ..surface import Surface
 from ..tables import Document, Lines, Table
 from . import values
@@ -27,6 +33,7 @@ from .commands import (
     listing,
     verb,
 )
+from .hosts import of_all_hosts
 
 
 @verb("ps")
@@ -35,6 +42,7 @@ from .commands import (
 @click.option("-l", "--latest", is_flag=True, help="Show the latest created container")
 @listing("container")
 @click.pass_obj
+@of_all_hosts
 def ps(
     surface: Surface, all_: bool, last: int, latest: bool, filters: Sequence[str],
     format: str, full: bool, quiet: bool,
@@ -47,11 +55,13 @@ def ps(
     if quiet and not format:
         return Lines(facts.id if full else facts.short_id for facts in found)
     items = [ContainerHandle(surface.engine, facts) for facts in found]
-    shown = [rows.container(facts, full=full) for facts in found]
+    images = {id: _image(surface, id) for id in {facts.image_id for facts in found if facts.pid}}
+    shown = [rows.container(facts, images.get(facts.image_id), full=full) for facts in found]
     return rows.show(rows.CONTAINERS, shown, items, format=format)
 
 
 @verb("logs")
+@click.option("--clear", is_flag=True, help="Forget what was logged so far, and show nothing")
 @click.option("-f", "--follow", is_flag=True, help="Follow log output")
 @click.option("-n", "--tail", default="all", help="Number of lines to show from the end")
 @click.option("-t", "--timestamps", is_flag=True, help="Show timestamps")
@@ -60,19 +70,22 @@ def ps(
 @container()
 @click.pass_obj
 def logs(
-    surface: Surface, container: str, follow: bool, tail: str, timestamps: bool,
+    surface: Surface, container: str, clear: bool, follow: bool, tail: str, timestamps: bool,
     since: str | None, until: str | None,
 ) -> None:  # fmt: skip
+    if clear:
+        surface.engine.files.clear_logs(container)
+        return
     now = time.time()
     pieces = surface.engine.containers.logs(
         container,
         follow=follow,
         tail=_tail(tail),
-        since=values.instant(since, now) if since else None,
-        until=values.instant(until, now) if until else None,
+        since=moment(since, now) if since else None,
+        until=moment(until, now) if until else None,
     )
-    for moment, name, data in pieces:
-        stamp = f"{timestamp(moment)} ".encode() if timestamps else b""
+    for written, name, data in pieces:
+        stamp = f"{timestamp(written)} ".encode() if timestamps else b""
         surface.write(name, stamp + data)
 
 
@@ -89,7 +102,7 @@ def _tail(word: str) -> int | None:
 @verb("inspect")
 @format_option()
 @click.option("-s", "--size", is_flag=True, help="Display total file sizes")
-@click.option("--type", "kind", help="Only inspect objects of the given type (container, image)")
+@click.option("--type", "kind", help="Only inspect objects of the given type")
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ID...")
 @click.pass_obj
 def inspect(
@@ -99,8 +112,16 @@ def inspect(
 
 
 def inspected(surface: Surface, names: Sequence[str], format: str, kind: str) -> Document | Lines:
-    """The objects as Docker's JSON, or through a template."""
-    outcome = each(names, lambda name: _object(surface, name, kind))
+    """Objects of the engine as Docker's JSON, or through a template; ``kind`` is empty for the
+    first of that name that is found."""
+    return documents(surface, names, format, lambda name: _object(surface, name, kind))
+
+
+def documents(
+    surface: Surface, names: Sequence[str], format: str, find: Callable[[str], dict[str, Any]]
+) -> Document | Lines:
+    """What ``find`` tells of each name, as it is or through a template."""
+    outcome = each(names, find)
     found = [facts for _, facts in outcome.done]
     if format and format != "json":
         read = template.parse(format)
@@ -115,26 +136,30 @@ def inspected(surface: Surface, names: Sequence[str], format: str, kind: str) ->
 
 
 def _object(surface: Surface, name: str, kind: str) -> dict[str, Any]:
-    engine = surface.engine
-    if kind not in ("", "container", "image"):
-        raise InvalidArgument(f"--type {kind}: use container or image")
-    if kind != "image":
-        try:
-            facts = engine.containers.get(name)
-        except NotFound:
-            if kind == "container":
-                raise
-        else:
-            return container_json(facts, _image_of(surface, facts))
-    try:
-        return image_json(engine.images.get(name))
-    except NotFound:
-        raise NotFound(kind or "object", name) from None
+    if kind not in ("", *_KINDS):
+        raise InvalidArgument(f"--type {kind}: use {', '.join(_KINDS)}")
+    for one in [kind] if kind else _KINDS:
+        with contextlib.suppress(NotFound):
+            return _KINDS[one](surface, name)
+    raise NotFound(kind or "object", name)
 
 
-def _image_of(surface: Surface, facts: Container) -> Any:
+def _container(surface: Surface, name: str) -> dict[str, Any]:
+    facts = surface.engine.containers.get(name)
+    return container_json(facts, _image(surface, facts.image_id))
+
+
+_KINDS: dict[str, Callable[[Surface, str], dict[str, Any]]] = {
+    "container": _container,
+    "image": lambda surface, name: image_json(surface.engine.images.get(name)),
+    "network": lambda surface, name: network_json(surface.engine.networks.get(name)),
+    "volume": lambda surface, name: volume_json(surface.engine.volumes.get(name)),
+}
+
+
+def _image(surface: Surface, id: str) -> Image | None:
     try:
-        return surface.engine.images.get(facts.image_id)
+        return surface.engine.images.get(id)
     except NotFound:
         return None
 
@@ -196,9 +221,27 @@ def _readings(surface: Surface, chosen: Sequence[Container]) -> Iterator[dict[st
 @click.pass_obj
 def port(surface: Surface, container: str, private: str | None) -> Lines:
     facts = surface.engine.containers.get(container)
+    published = container_json(facts)["NetworkSettings"]["Ports"]
     if private:
-        raise NotFound("public port", f"{private} published for {facts.name}")
-    return Lines()
+        bound = published.get(_private(private))
+        if not bound:
+            raise NotFound("public port", f"{private} published for {facts.name}")
+        return Lines(map(_address, bound))
+    found = (
+        f"{name} -> {_address(one)}" for name, bound in published.items() for one in bound or ()
+    )
+    return Lines(sorted(found, key=natural))
+
+
+def _private(word: str) -> str:
+    number, _, protocol = word.partition("/")
+    if not number.isdecimal() or int(number) > 65535:
+        raise InvalidArgument(f"invalid port ({number})")
+    return f"{int(number)}/{protocol.lower() or 'tcp'}"
+
+
+def _address(bound: Mapping[str, str]) -> str:
+    return joined(bound["HostIp"], bound["HostPort"])
 
 
 @verb("diff")
@@ -220,11 +263,11 @@ def events(
 ) -> None:
     now = time.time()
     happened = surface.engine.events(
-        since=values.instant(since, now) if since else None,
-        until=values.instant(until, now) if until else None,
+        since=moment(since, now) if since else None,
+        until=moment(until, now) if until else None,
         filters=values.filters(filters),
     )
     read = template.parse("{{json .}}" if format == "json" else format)
     for event in happened:
-        line = read.render(rows.event(event)) if format else rows.event_line(event)
+        line = read.render(event_json(event)) if format else rows.event_line(event)
         surface.write("stdout", f"{line}\n".encode())

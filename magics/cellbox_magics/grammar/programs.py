@@ -89,6 +89,7 @@ def do_run(ctx: click.Context, image: str | None, words: tuple[str, ...], **give
         command = ["python3"]
     spec = specs.run_spec(given, image, tuple(command), caller())
     spec = _with_term(spec, surface.term) if surface.cell is None else _cell_spec(spec)
+    _remark(surface, spec)
     _fetch(surface, spec, given)
     if inputs or outputs:
         return _run_with_variables(surface, spec, given, inputs, outputs)
@@ -155,6 +156,7 @@ def do_create(ctx: click.Context, image: str | None, words: tuple[str, ...], **g
     surface: Surface = ctx.obj
     image, command = program(ctx, image, words)
     spec = specs.run_spec(given, image, tuple(command), caller())
+    _remark(surface, spec)
     _fetch(surface, spec, given)
     handle = handles.create(surface.engine, spec, name=given["name"] or "", pull="never")
     _cidfile(given["cidfile"])(handle)
@@ -240,6 +242,11 @@ def detach_keys(text: str | None) -> bytes:
             raise InvalidArgument(f"--detach-keys {text}: write it as ctrl-p,ctrl-q")
         found.append(ord(match[1].upper()) & 0x1F if match[1] else ord(match[2]) & 0x7F)
     return bytes(found)
+
+
+def _remark(surface: Surface, spec: RunSpec) -> None:
+    if spec.network == "host" and (spec.ports or spec.publish_all):
+        surface.note("WARNING: Published ports are discarded when using host network mode")
 
 
 def _fetch(surface: Surface, spec: RunSpec, given: Mapping[str, Any]) -> None:

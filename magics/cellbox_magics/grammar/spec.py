@@ -8,7 +8,7 @@ same value.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,13 @@ from cellbox.model.container import (
     Limits,
     LogConfig,
     MountSpec,
+    PortSpec,
     RunSpec,
     Security,
 )
+from cellbox.wire.filters import duration
 
-from . import mounts, values
+from . import mounts, networking, ports, values
 
 HOST = "host"
 """The image that needs no download; it is used when none is named."""
@@ -46,6 +48,7 @@ def run_spec(
     NotSupported."""
     _conflicts(flags)
     entrypoint = flags["entrypoint"]
+    attached = networking.attached(flags)
     return RunSpec(
         image=image,
         command=command,
@@ -56,8 +59,9 @@ def run_spec(
         groups=tuple(flags["group_add"]),
         hostname=flags["hostname"] or "",
         domainname=flags["domainname"] or "",
-        extra_hosts=tuple(_host(word) for word in flags["add_host"]),
+        extra_hosts=tuple(networking.extra_host(word) for word in flags["add_host"]),
         labels=_labels(flags, who),
+        annotations=values.labels(flags["annotation"]),
         tty=flags["tty"],
         interactive=bool(flags.get("interactive")),
         auto_remove=flags["rm"],
@@ -65,12 +69,22 @@ def run_spec(
         init=flags["init"],
         stop_signal=flags["stop_signal"] or "",
         stop_timeout=_number(flags, "stop_timeout", float),
-        network=_network(flags["network"]),
+        network=attached.network,
+        endpoints=attached.endpoints,
+        links=attached.links,
+        ports=published(flags),
+        exposed=_exposed(flags),
+        publish_all=flags["publish_all"],
+        dns=networking.dns(flags),
+        egress=networking.egress(flags["egress"], attached.network),
         pid=flags["pid"] or "",
         ipc=flags["ipc"] or "",
         uts=flags["uts"] or "",
         platform=flags["platform"] or "",
-        mounts=tuple(_mounts(flags, who)),
+        mounts=mounted(flags, who),
+        volumes_from=tuple(flags["volumes_from"]),
+        volume_driver=flags["volume_driver"] or "",
+        devices=tuple(mounts.device(word) for word in flags["device"]),
         shm_size=_size(flags, "shm_size"),
         limits=limits(flags),
         ulimits=tuple(values.ulimit(word) for word in flags["ulimit"]),
@@ -115,6 +129,20 @@ def environment(flags: Mapping[str, Any], who: Caller) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in found.items())
 
 
+def mounted(flags: Mapping[str, Any], who: Caller) -> tuple[MountSpec, ...]:
+    """The mounts of ``-v``, ``--mount`` and ``--tmpfs``."""
+    return (
+        *(mounts.volume(word, who.cwd, who.home) for word in flags["volume"]),
+        *(mounts.mount(word, who.cwd, who.home) for word in flags["mount"]),
+        *(mounts.tmpfs(word) for word in flags["tmpfs"]),
+    )
+
+
+def published(flags: Mapping[str, Any]) -> tuple[PortSpec, ...]:
+    """The ports of ``-p``."""
+    return tuple(port for word in flags["publish"] for port in ports.publish(word))
+
+
 def limits(flags: Mapping[str, Any]) -> Limits:
     """The limits that ``run``, ``create`` and ``update`` set; what was not said stays None."""
     swap = flags["memory_swap"]
@@ -150,10 +178,10 @@ def _health(flags: Mapping[str, Any]) -> HealthCheck | None:
     command = flags["health_cmd"]
     return HealthCheck(
         test=("CMD-SHELL", command) if command else (),
-        interval=values.duration(flags["health_interval"] or "0"),
-        timeout=values.duration(flags["health_timeout"] or "0"),
-        start_period=values.duration(flags["health_start_period"] or "0"),
-        start_interval=values.duration(flags["health_start_interval"] or "0"),
+        interval=duration(flags["health_interval"] or "0"),
+        timeout=duration(flags["health_timeout"] or "0"),
+        start_period=duration(flags["health_start_period"] or "0"),
+        start_interval=duration(flags["health_start_interval"] or "0"),
         retries=_number(flags, "health_retries", int) or 0,
     )
 
@@ -216,26 +244,8 @@ def _capability(word: str) -> str:
     return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
 
 
-def _mounts(flags: Mapping[str, Any], who: Caller) -> Iterator[MountSpec]:
-    yield from (mounts.volume(word, who.cwd, who.home) for word in flags["volume"])
-    yield from (mounts.mount(word, who.cwd, who.home) for word in flags["mount"])
-    yield from (mounts.tmpfs(word) for word in flags["tmpfs"])
-
-
-def _network(word: str | None) -> str:
-    if word in ("bridge", "default"):
-        raise NotSupported(
-            f"--network {word} is not in this engine yet: use --network host to reach the network, "
-            "or none"
-        )
-    return word or "none"
-
-
-def _host(word: str) -> str:
-    name, _, address = word.replace("=", ":", 1).partition(":")
-    if not name or not address:
-        raise InvalidArgument(f"--add-host {word}: write it as name:address")
-    return f"{name}:{address.strip('[]')}"
+def _exposed(flags: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for word in flags["expose"] for name in ports.expose(word)))
 
 
 def _labels(flags: Mapping[str, Any], who: Caller) -> dict[str, str]:

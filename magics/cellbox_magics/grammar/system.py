@@ -11,7 +11,7 @@ import click
 from cellbox import handles
 from cellbox.model.image import Platform
 from cellbox.model.system import Damage, Finding, Info
-from cellbox.wire.objects import version_json
+from cellbox.wire.system import version_json
 
 from .. import humanize, rows, template
 from ..outcome import CommandFailed
@@ -80,16 +80,27 @@ def check(surface: Surface, repair: bool) -> Table | Lines:
 @verb("system prune")
 @click.option("-a", "--all", "all_", is_flag=True, help="Remove all unused images")
 @click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation")
+@click.option("--volumes", is_flag=True, help="Prune anonymous volumes")
 @click.option("--filter", "filters", multiple=True, help='Provide filter values ("until=<time>")')
 @click.pass_obj
-def prune(surface: Surface, all_: bool, force: bool, filters: Sequence[str]) -> Lines:
+def prune(
+    surface: Surface, all_: bool, force: bool, volumes: bool, filters: Sequence[str]
+) -> Lines:
     which = "all images without a container" if all_ else "dangling images"
-    confirmed(surface, f"This will remove all stopped containers and {which}.", force)
+    also = ", anonymous volumes without one" if volumes else ""
+    warning = f"This will remove all stopped containers, networks without one{also} and {which}."
+    confirmed(surface, warning, force)
     asked = instants(filters)
-    gone = handles.prune_containers(surface.engine, asked)
-    unused = handles.prune_images(surface.engine, all=all_, filters=asked)
-    both = handles.Pruned((*gone.removed, *unused.removed), gone.bytes + unused.bytes)
-    return pruned("Objects", both)
+    parts = [
+        handles.prune_containers(surface.engine, asked),
+        handles.prune_networks(surface.engine, asked),
+        handles.prune_images(surface.engine, all=all_, filters=asked),
+    ]
+    if volumes:
+        labels = {key: words for key, words in asked.items() if key != "until"}
+        parts.insert(2, handles.prune_volumes(surface.engine, filters=labels))
+    removed = tuple(name for part in parts for name in part.removed)
+    return pruned("Objects", handles.Pruned(removed, sum(part.bytes for part in parts)))
 
 
 def _formatted(facts: dict[str, Any], format: str) -> Lines:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from . import contents
+from .hosts import host_option
 from .place import Place
 
 _HELP: dict[str, Any] = {"help_option_names": ["--help"], "max_content_width": 100}
@@ -84,6 +85,8 @@ def load(key: str, place: Place) -> click.Command:
 @cache
 def tree(place: Place) -> Tree:
     """All commands as they are spoken in ``place``."""
+    in_shell = place is Place.COMMAND
+    shell_system = contents.SHELL_SYSTEM if in_shell else {}
     groups = (
         Tree(
             "container", "Manage containers", place, contents.CONTAINER,
@@ -93,23 +96,24 @@ def tree(place: Place) -> Tree:
             "image", "Manage images", place, contents.IMAGE,
             {"list": "ls", "remove": "rm"},
         ),
-        Tree("system", "Manage the engine", place, contents.SYSTEM, {}),
+        Tree(
+            "network", "Manage networks", place, contents.NETWORK,
+            {"list": "ls", "remove": "rm"},
+        ),
+        Tree(
+            "volume", "Manage volumes", place, contents.VOLUME,
+            {"list": "ls", "remove": "rm"},
+        ),
+        Tree("context", "Manage contexts", place, contents.CONTEXT, {"list": "ls"}),
+        Tree("system", "Manage the engine", place, {**contents.SYSTEM, **shell_system}, {}),
+        *((Tree("tls", "Manage certificates", place, contents.TLS, {}),) if in_shell else ()),
     )  # fmt: skip
     name = "cellbox" if place is Place.COMMAND else f"%{'%' * (place is Place.CELL)}container"
-    params = [_host_option(), _version_option()] if place is Place.COMMAND else []
+    params = [host_option(), *((_version_option(),) if in_shell else ())]
     if place is Place.CELL:
-        return Tree(name, _ABOUT, place, contents.CELL, {})
-    return Tree(name, _ABOUT, place, contents.ROOT, {}, groups, params=params)
-
-
-def _host_option() -> click.Option:
-    def choose(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-        if value and ctx.obj is not None:
-            ctx.obj.session.url = value
-
-    return click.Option(
-        ["-H", "--host"], expose_value=False, callback=choose, help="Engine to connect to (URL)"
-    )
+        return Tree(name, _ABOUT, place, contents.CELL, {}, params=params)
+    members = {**contents.ROOT, **(contents.SHELL if in_shell else {})}
+    return Tree(name, _ABOUT, place, members, {}, groups, params=params)
 
 
 def _version_option() -> click.Option:

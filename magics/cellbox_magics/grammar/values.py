@@ -1,23 +1,20 @@
-"""Docker's ways to write a size, a duration, an instant; pure.
+"""Docker's ways to write a size, a limit, a label; pure. (Durations and instants are read as the
+API reads them, by ``cellbox.wire.filters``.)
 
-Sizes follow ``units.RAMInBytes`` (docker/go-units: binary multiples, ``256m``, ``1.5GiB``),
-durations Go's ``time.ParseDuration`` (``1m30s``), instants the ``--since`` of ``docker logs`` (a
-Unix time, RFC 3339, or a duration back from now). What cannot be read raises
-:class:`~cellbox.errors.InvalidArgument` with a sentence that shows the right form.
+Sizes follow ``units.RAMInBytes`` (docker/go-units: binary multiples, ``256m``, ``1.5GiB``). What
+cannot be read raises :class:`~cellbox.errors.InvalidArgument` with a sentence that shows the right
+form.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from cellbox.errors import InvalidArgument
 from cellbox.model.container import RestartPolicy, Ulimit
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 
 
@@ -35,35 +32,6 @@ def size(text: str) -> int:
 def size_or_unlimited(text: str) -> int:
     """As :func:`size`, and ``-1`` for no limit."""
     return -1 if text.strip() == "-1" else size(text)
-
-
-def duration(text: str) -> float:
-    """Seconds of ``30s``, ``1m30s``, ``500ms``, ``0``."""
-    if text == "0":
-        return 0.0
-    parts = list(_DURATION.finditer(text))
-    if not parts or "".join(part[0] for part in parts) != text:
-        raise InvalidArgument(f"{text!r} is not a duration: write it as 30s, 1m30s or 500ms")
-    return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
-
-
-def instant(text: str, now: float) -> float:
-    """Seconds since the epoch of a Unix time, an RFC 3339 time, or a duration before ``now``."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return now - duration(text)
-    except InvalidArgument:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidArgument(
-            f"{text!r} is not a time: write 10m, 2026-01-31T12:00:00Z or a Unix time"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def ulimit(text: str) -> Ulimit:
@@ -104,6 +72,11 @@ def pairs(words: Iterable[str], flag: str) -> dict[str, str]:
 def labels(words: Iterable[str]) -> dict[str, str]:
     """``key[=value]`` words as a mapping; a label without a value is empty, as in Docker."""
     return {key: value for key, _, value in (word.partition("=") for word in words) if key}
+
+
+def listed(words: Iterable[str]) -> list[str]:
+    """The members of words that are lists with commas: ``a,b`` and ``c`` are three."""
+    return [part.strip() for word in words for part in word.split(",") if part.strip()]
 
 
 def filters(words: Iterable[str]) -> dict[str, list[str]]:

@@ -134,6 +134,7 @@ class Connection:
         if not target.startswith("/"):
             raise InvalidArgument("the request's target must be a path")
         path = unquote(target)
+        log.debug("%s %r", head.method.decode("ascii"), path)
         match = routing.find(head.method.decode("ascii"), path)
         request = Request(
             method=head.method.decode("ascii"),

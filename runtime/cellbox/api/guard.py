@@ -13,6 +13,10 @@ from collections.abc import Mapping
 
 from cellbox.errors import PermissionDenied
 
+_OVER_SSH = "docker.example.com"
+"""What Docker's clients write where ssh carries them (docker/cli, ``connhelper``); nobody can have
+that name (RFC 2606)."""
+
 _OWN_SITE = frozenset({"same-origin", "none"})
 
 
@@ -42,6 +46,8 @@ def _is_local(host: str) -> bool:
     """Is it a name that no domain of the internet can be: one word (``docker``, what clients write
     for a socket), below ``localhost``, a quoted path, or an address?"""
     name = host.rpartition(":")[0] if host[-1:].isdigit() and ":" in host else host
+    if name == _OVER_SSH:
+        return True
     if "." not in name or name.startswith("%2") or name.lower().endswith(".localhost"):
         return True
     try:

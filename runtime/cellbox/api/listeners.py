@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from cellbox.errors import InUse, InvalidArgument, NotFound, PermissionDenied
 
 _BACKLOG = 1024
 _MODE = 0o660
+_PATIENCE = 2.0
+_UCRED = struct.Struct("3i")
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,16 @@ def _refuse_taken(path: Path) -> None:
     if not stat.S_ISSOCK(kind):
         raise InvalidArgument(f"{path} is there and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PATIENCE)
         try:
             probe.connect(str(path))
+        except TimeoutError:  # too many wait there already
+            raise InUse(f"another daemon listens on {path}") from None
         except OSError:
             return
-    raise InUse(f"another daemon listens on {path}")
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, _, _ = _UCRED.unpack(credentials)  # of who called listen; 0 from another pid namespace
+    raise InUse(f"another daemon{f' (process {pid})' if pid else ''} listens on {path}")
 
 
 def _discard(made: socket.socket, path: Path) -> None:

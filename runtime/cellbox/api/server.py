@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -72,6 +72,7 @@ GRACE = 2.0
 STACK = 512 << 10
 """Bytes of address space for a thread's stack; memory is used as far as it grows."""
 _PAUSE = 0.1
+_WORDS = 64
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BODY = b'{"message":"too many connections"}\n'
 _FULL = (
@@ -103,14 +104,21 @@ class Daemon:
 
 
 class Server:
-    """Serves a daemon on ``listeners``, which it owns."""
+    """Serves a daemon on ``listeners``, which it owns; with ``idle``, until nobody has been
+    connected for so many seconds."""
 
-    def __init__(self, daemon: Daemon, listeners: Sequence[Listener]) -> None:
+    def __init__(
+        self, daemon: Daemon, listeners: Sequence[Listener], *, idle: float | None = None
+    ) -> None:
         self._daemon = daemon
+        self._idle = idle
+        self._left = time.monotonic()
         self._listeners = {listener.socket.fileno(): listener for listener in listeners}
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
         self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+        self._stopping = False
 
     def run(self) -> None:
         """Serve until :meth:`stop`; then all connections are closed, those where something goes on
@@ -121,20 +129,40 @@ class Server:
             listener.socket.setblocking(False)
             poll.register(fd, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
+        patience = None if self._idle is None else self._idle * 500
         try:
             while True:
-                ready = [fd for fd, _ in poll.poll()]
-                if self._woken.fileno() in ready:
+                ready = [fd for fd, _ in poll.poll(patience)]
+                if self._stopping or (not ready and self._forsaken()):
                     return
                 for fd in ready:
-                    self._accept(self._listeners[fd])
+                    if fd == self._woken.fileno():
+                        self._woken.recv(_WORDS)
+                    else:
+                        self._accept(self._listeners[fd])
         finally:
             self._close()
 
+    def _forsaken(self) -> bool:
+        with self._lock:
+            gone_for = time.monotonic() - self._left
+            return self._idle is not None and not self._connections and gone_for >= self._idle
+
     def stop(self) -> None:
         """Let :meth:`run` come to its end; from any thread, or a signal's handler."""
+        self._stopping = True
         with contextlib.suppress(OSError):
-            self._wake.send(b"\0", socket.MSG_DONTWAIT)
+            self._wake.send(b"\0")
+
+    @contextlib.contextmanager
+    def woken_by_signals(self) -> Iterator[None]:
+        """Without this a signal that comes right before a wait would be heard after it only."""
+        with self._wake.dup() as own:  # which is still open when the server has closed
+            before = signal.set_wakeup_fd(own.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(before)
 
     def _accept(self, listener: Listener) -> None:
         try:
@@ -182,6 +210,7 @@ class Server:
     def _forget(self, connection: Connection) -> None:
         with self._lock:
             self._connections.pop(connection, None)
+            self._left = time.monotonic()
 
     def _close(self) -> None:
         for listener in self._listeners.values():
@@ -203,16 +232,25 @@ class Server:
             return list(self._connections.items())
 
 
-def serve(daemon: Daemon, listeners: Sequence[Listener]) -> None:
-    """Serve until SIGTERM or SIGINT; for the main thread."""
-    server = Server(daemon, listeners)
+def serve(
+    daemon: Daemon,
+    listeners: Sequence[Listener],
+    *,
+    idle: float | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until ``idle``; for the main thread. ``ready`` is called
+    when a signal would find us prepared."""
+    server = Server(daemon, listeners, idle=idle)
 
     def stop(*_: Any) -> None:
         server.stop()
 
     before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
-        server.run()
+        with server.woken_by_signals():
+            ready()
+            server.run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,6 +12,7 @@ extensions; Docker's "Protect the Docker daemon socket" for who checks whom.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -23,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cellbox.errors import AlreadyExists, InvalidArgument, PermissionDenied
 
@@ -45,6 +46,14 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 
 
+class ServerFiles(NamedTuple):
+    """Paths of a server's PEM files: who signs for its clients, its own certificate and key."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
 @dataclass(frozen=True)
 class Certificates:
     """What :func:`make_certificates` made below ``folder``: good until ``until`` (UTC), the
@@ -53,6 +62,11 @@ class Certificates:
     folder: Path
     names: tuple[str, ...]
     until: datetime.datetime
+
+    @property
+    def server(self) -> ServerFiles:
+        """What the daemon needs."""
+        return server_files(self.folder)
 
     @property
     def client(self) -> Path:
@@ -66,18 +80,30 @@ def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(chosen).absolute() if chosen else Path.home() / ".cellbox" / "tls"
 
 
+def server_files(folder: Path) -> ServerFiles:
+    """Those that :func:`make_certificates` made in ``folder``."""
+    return ServerFiles(*(folder / "server" / f"{name}.pem" for name in ServerFiles._fields))
+
+
 def make_certificates(
-    folder: Path, names: Sequence[str] = (), *, days: int = DAYS, force: bool = False
+    folder: Path | None = None,
+    names: Sequence[str] = (),
+    *,
+    days: int | None = None,
+    force: bool = False,
 ) -> Certificates:
     """Make an authority, a server's certificate for ``names`` (host names and addresses; those of
-    this machine are added) and a client's.
+    this machine are added) and a client's, in ``folder`` (None: :func:`default_folder`), good for
+    ``days`` (None: :data:`DAYS`).
 
     All are there, or none: certificates that were there before are replaced at the end, and only
     with ``force``. Raises AlreadyExists, InvalidArgument, PermissionDenied.
     """
+    folder = folder or default_folder()
+    days = DAYS if days is None else days
     if not 1 <= days <= _LONGEST:
         raise InvalidArgument(f"certificates can be good for 1 to {_LONGEST} days, not for {days}")
-    every = tuple(dict.fromkeys(map(_checked, (*_LOCAL, socket.gethostname(), *names))))
+    every = tuple(dict.fromkeys((*_LOCAL, *_own_name(), *map(_checked, names))))
     there = [part for part in _PARTS if (folder / part).exists()]
     if there and not force:
         raise AlreadyExists(
@@ -99,20 +125,20 @@ def make_certificates(
     return Certificates(folder, every, until)
 
 
-def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
-    """What lets in only clients with a certificate that ``ca`` signed: TLS 1.2 or later. All are
-    PEM files. Raises InvalidArgument."""
+def server_context(files: ServerFiles) -> ssl.SSLContext:
+    """What lets in only clients with a certificate that ``files.ca`` signed: TLS 1.2 or later.
+    Raises InvalidArgument."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_verify_locations(ca)
-        context.load_cert_chain(cert, key, password=_no_password)
+        context.load_verify_locations(files.ca)
+        context.load_cert_chain(files.cert, files.key, password=_no_password)
     except OSError as error:  # of which ssl.SSLError is one
         why = error.strerror if not isinstance(error, ssl.SSLError) else error.reason or error
         raise InvalidArgument(
-            f"the certificates {ca}, {cert} and {key} cannot be used ({why}): "
+            f"the certificates {', '.join(map(str, files))} cannot be used ({why}): "
             "`cellbox tls init` makes some"
         ) from error
     return context
@@ -121,6 +147,12 @@ def server_context(ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
 def _no_password() -> str:
     """Else OpenSSL would ask at the terminal."""
     raise InvalidArgument("the server's key is locked with a password: give one that is not")
+
+
+def _own_name() -> list[str]:
+    with contextlib.suppress(InvalidArgument):  # a machine may be called anything
+        return [_checked(socket.gethostname())]
+    return []
 
 
 def _checked(name: str) -> str:
@@ -221,9 +253,7 @@ class _Authority:
             builder = builder.add_extension(_alternatives(names), critical=False)
         return self._end(builder), key
 
-    def _begin(
-        self, name: x509.Name, key: EllipticCurvePrivateKey
-    ) -> x509.CertificateBuilder:
+    def _begin(self, name: x509.Name, key: EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         from cryptography import x509
 
         subject = x509.SubjectKeyIdentifier.from_public_key(key.public_key())

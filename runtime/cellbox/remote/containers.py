@@ -35,11 +35,12 @@ from cellbox.model.container import (
 from cellbox.remote import paths
 from cellbox.remote.deadline import Deadline
 from cellbox.remote.gather import gathered
+from cellbox.remote.own import own
 from cellbox.remote.process import ContainerProcess, ExecProcess, Wait
 from cellbox.remote.streams import RemoteStream, log_entries, not_started
 from cellbox.remote.transport import Transport
 from cellbox.wire.containers import container_from
-from cellbox.wire.requests import create_body, exec_body, update_body
+from cellbox.wire.requests import create_body, exec_body, remake_body, update_body
 
 _CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 _SIGNAL_TO_STOP = (1, 42)
@@ -89,11 +90,10 @@ class RemoteContainers:
         mounts: Sequence[MountSpec] | None = None,
         env: Sequence[str] | None = None,
     ) -> None:
-        if not (ports is None and mounts is None and env is None):
-            raise NotSupported(
-                "Docker's API cannot change ports, mounts or environment of a container: make "
-                "another one"
-            )
+        anew = remake_body({"ports": ports, "mounts": mounts, "env": env})
+        if anew:
+            with own("change ports, mounts or environment of a container"):
+                self._http.request("POST", paths.container(ref, "/remake"), json=anew)
         if limits is not None or restart is not None:
             body = update_body(limits or Limits(), restart)
             self._http.request("POST", paths.container(ref, "/update"), json=body)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 from cellbox.errors import EngineError, InvalidArgument, NotFound, NotSupported, WrongState
 from cellbox.model.container import FileChange, FileStat, ProcessTable, Stats
 from cellbox.remote import paths
+from cellbox.remote.own import own, readable
 from cellbox.remote.transport import Transport
 from cellbox.wire.stats import changes_from, stat_from_header, stats_from, top_from
+from cellbox.wire.streams import frame, stamp
 
 _STAT = "X-Docker-Container-Path-Stat"
+_FRAMES = {"Content-Type": "application/vnd.docker.multiplexed-stream"}
 
 
 class RemoteFiles:
@@ -65,6 +68,21 @@ class RemoteFiles:
             "Docker's API cannot clear logs: let them rotate (--log-opt max-size=10m), or do it on "
             "the engine's machine"
         )
+
+    def append_logs(self, ref: str, entries: Iterable[tuple[float, str, bytes]]) -> None:
+        frames = (frame(name, stamp(when) + data) for when, name, data in entries)
+        with own("write logs"):
+            path = paths.container(ref, "/logs")
+            self._http.request("POST", path, body=readable(frames), headers=_FRAMES)
+
+    def get_layer(self, ref: str, out: BinaryIO) -> None:
+        with own("tell what a container has written"):
+            with self._http.download(paths.container(ref, "/layer")) as archive:
+                archive.write_to(out)
+
+    def put_layer(self, ref: str, source: BinaryIO) -> None:
+        with own("fill a container"):
+            self._http.request("PUT", paths.container(ref, "/layer"), body=source)
 
     def _ask(self, ref: str, what: str, query: Mapping[str, Any] | None = None) -> Any:
         return self._http.json("GET", paths.container(ref, what), query)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from cellbox.engine import Filters, Watch
-from cellbox.errors import EngineError, InvalidArgument, NotSupported
+from cellbox.engine import Filters, Tell, Watch
+from cellbox.errors import Cancelled, EngineError, InvalidArgument, NotSupported
 from cellbox.model import reference
+from cellbox.model.build import BuildSpec
 from cellbox.model.image import Image, Removed
 from cellbox.model.registry import Credential, Distribution
 from cellbox.registry.config import HUB
@@ -16,6 +21,7 @@ from cellbox.registry.credentials import HUB_KEY, Credentials
 from cellbox.remote import paths
 from cellbox.remote.gather import gathered
 from cellbox.remote.transport import Transport
+from cellbox.wire.builds import CONFIG_HEADER, build_query, credentials_header
 from cellbox.wire.images import image_from
 from cellbox.wire.progress import progress_from
 from cellbox.wire.registry import (
@@ -28,6 +34,7 @@ from cellbox.wire.registry import (
 _BOTH_FORMATS = (1, 44)
 """The API version since which what Docker saves is an OCI layout too."""
 _SECRETS = ("username", "password", "identity_token", "registry_token")
+_BUILT = re.compile(r"Successfully built ([0-9a-f]{12,64})\s*")
 _LOADED = ("Loaded image: ", "Loaded image ID: ")
 
 
@@ -69,8 +76,8 @@ class RemoteImages:
         history = self._http.json("GET", paths.image(ref, "/history"))
         return image_from(facts, history)
 
-    def list(self, *, filters: Filters | None = None) -> builtins.list[Image]:
-        found = self._http.json("GET", "/images/json", {"filters": filters or None})
+    def list(self, *, all: bool = False, filters: Filters | None = None) -> builtins.list[Image]:
+        found = self._http.json("GET", "/images/json", {"all": all, "filters": filters or None})
         return gathered(self.get, [one["Id"] for one in found])
 
     def tag(self, ref: str, name: str) -> None:
@@ -140,6 +147,40 @@ class RemoteImages:
             "pause": pause,
         }
         return self.get(self._http.json("POST", "/commit", query, json={})["Id"])
+
+    def build(
+        self,
+        context: BinaryIO | Path,
+        spec: BuildSpec,
+        *,
+        tell: Tell | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Image:
+        from cellbox.build.context import sent  # most verbs build nothing
+
+        body, dockerfile = sent(context, spec.dockerfile)
+        query = build_query(replace(spec, dockerfile=dockerfile))
+        headers = {CONFIG_HEADER: credentials_header(spec.credentials)} if spec.credentials else {}
+        headers["Content-Type"] = "application/x-tar"
+        steps = self._http.steps("POST", "/build", query, body=body, headers=headers)
+        built = ""
+        with closing(steps):
+            for step in steps:
+                if stop and stop():
+                    raise Cancelled("the build was cancelled")
+                built = _built(step) or built
+                if tell and (step.get("status") or step.get("stream")):
+                    tell(step.get("stream") or progress_from(step))
+        if not built:
+            raise EngineError("the engine did not tell the id of what it built")
+        return self.get(built)
+
+
+def _built(step: Any) -> str:
+    """The id that a line of a build tells."""
+    told = (step.get("aux") or {}).get("ID", "")
+    found = _BUILT.match(str(step.get("stream", "")))
+    return str(told) or (found[1] if found else "")
 
 
 def _shown(domain: str, auth: Credential | None) -> dict[str, str]:

@@ -17,9 +17,9 @@ def network(ref: str, rest: str = "") -> str:
     return _named("network", "/networks", ref, rest)
 
 
-def volume(name: str) -> str:
+def volume(name: str, rest: str = "") -> str:
     """The path of a volume."""
-    return _named("volume", "/volumes", name, "")
+    return _named("volume", "/volumes", name, rest)
 
 
 def image(ref: str, rest: str = "") -> str:

@@ -10,7 +10,7 @@ import contextlib
 import json as codec
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import docker
@@ -91,9 +91,11 @@ class Transport:
         return _decoded(answer) if answer.content else None
 
     @contextlib.contextmanager
-    def download(self, path: str, query: Query | None = None) -> Iterator[Download]:
+    def download(
+        self, path: str, query: Query | None = None, *, method: str = "GET"
+    ) -> Iterator[Download]:
         """An answer that is too large to hold."""
-        answer = self._send("GET", self._url(path, query), stream=True)
+        answer = self._send(method, self._url(path, query), stream=True)
         with contextlib.closing(answer):
             yield Download(answer, self._failed)
 
@@ -105,7 +107,7 @@ class Transport:
         *,
         body: BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """The JSON documents of a long task, as they come. An ``error`` among them is raised."""
         more = _payload(None, body, headers)
         answer = self._send(method, self._url(path, query), **more, stream=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections import defaultdict
+from typing import BinaryIO
 
 from cellbox.engine import Filters
-from cellbox.errors import NotFound, NotSupported
+from cellbox.errors import NotFound
 from cellbox.model.volume import Volume, VolumeSpec
 from cellbox.remote import paths
+from cellbox.remote.own import own
 from cellbox.remote.transport import Transport
 from cellbox.wire.requests import volume_body
 from cellbox.wire.volumes import volume_from
@@ -47,9 +49,18 @@ class RemoteVolumes:
         self._http.request("DELETE", paths.volume(name), {"force": force})
 
     def rename(self, name: str, to: str) -> Volume:
-        raise NotSupported(
-            "Docker's API cannot rename a volume: make another one and copy what is in it"
-        )
+        with own("rename a volume"):
+            path = paths.volume(name, "/rename")
+            return volume_from(self._http.json("POST", path, {"name": to}))
+
+    def export(self, name: str, out: BinaryIO) -> None:
+        with own("tell what is in a volume"):
+            with self._http.download(paths.volume(name, "/export"), method="POST") as archive:
+                archive.write_to(out)
+
+    def import_(self, name: str, source: BinaryIO) -> None:
+        with own("fill a volume"):
+            self._http.request("POST", paths.volume(name, "/import"), body=source)
 
     def size(self, name: str) -> int:
         query = {"type": "volume"}  # before API 1.42 it is ignored

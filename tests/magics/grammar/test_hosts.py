@@ -39,7 +39,8 @@ def test_a_cell_does_too(engines, shell, capsys):
 
     shell.run_cell("%container -H far images")
     engines["context:far"].programs = {"cat": cat}
-    shell.run_cell_magic("container", "--host far run -i host cat", "typed")
+    capsys.readouterr()
+    shell.run_cell_magic("container", "--host far run host cat", "typed")
     assert capsys.readouterr().out == "typed"
     assert engines["context:far"].named("create")
 

@@ -91,3 +91,28 @@ def test_prune_asks_first(two, engine, say, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda prompt: "y")
     say("%container container prune")
     assert not engine.containers.facts
+
+
+def test_move(two, engine, say, monkeypatch):
+    from cellbox_magics.grammar import lifecycle
+
+    class Other:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    other, asked = Other(), []
+
+    def move(source, ref, target, **how):
+        del how["watch"]
+        asked.append((source is engine, ref, target is other, how))
+
+    monkeypatch.setattr(lifecycle, "connect", {"unix:///other.sock": other}.__getitem__)
+    monkeypatch.setattr(lifecycle.moving, "move", move)
+    assert say("%container move a b --to unix:///other.sock -t 3 --keep-volumes") == ["a", "b"]
+    how = {"keep_volumes": True, "timeout": 3.0}
+    assert asked == [(True, "a", True, how), (True, "b", True, how)]
+    assert other.closed
+    with pytest.raises(Exception, match="--to"):
+        say("%container move a")
