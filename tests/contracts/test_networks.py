@@ -278,3 +278,7 @@ def _fetched(url: str) -> bytes:
             return answer.read()
     except OSError:
         return b""
+
+
+def test_any_user_may_listen_on_any_port(run):
+    assert run("httpd", "-p", "80", "-h", "/", user="1000").code == 0

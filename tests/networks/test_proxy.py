@@ -350,7 +350,7 @@ def test_out_of_descriptors_others_wait_and_are_served_later(host):
             threading.Thread(target=greet, args=(listener,), daemon=True).start()
             return [_greeting(one) for one in extra]
 
-    # One may be turned away, where there was room for one more socket but not for two.
+    # One may be turned away, where there was room for both sockets but not for a pipe.
     assert host(action).count(b"late") >= 8
 
 

@@ -19,7 +19,8 @@ from dnslib import QTYPE, RCODE, RR, TXT, A, DNSRecord
 
 from cellbox.networks import resolver
 from cellbox.networks.names import publish, withdraw
-from cellbox.networks.resolver import ADDRESS, Settings
+from cellbox.networks.resolver import Settings
+from cellbox.networks.wiring import RESOLVER
 
 pytestmark = pytest.mark.root
 FIRST, SECOND = "127.0.0.53", "127.0.0.54"
@@ -35,8 +36,8 @@ class Box:
         self.network = str(tmp_path / "net")
         publish(self.network, "1" * 64, "c" * 64, ["web"], "10.0.0.2", "fd00::2")
         publish(self.network, "2" * 64, "d" * 64, ["db"], "10.0.0.3")
-        self.listener = space.listen(ADDRESS, 53)
-        self.asked = self.socket(socket.SOCK_DGRAM, (ADDRESS, 53))
+        self.listener = space.listen(RESOLVER, 53)
+        self.asked = self.socket(socket.SOCK_DGRAM, (RESOLVER, 53))
 
     def socket(self, kind, address=None):
         """A socket in there."""
@@ -74,12 +75,12 @@ class Box:
 
     def client(self):
         made = self.socket(socket.SOCK_DGRAM)
-        made.connect((ADDRESS, 53))
+        made.connect((RESOLVER, 53))
         return made
 
     def stream(self):
         made = self.socket(socket.SOCK_STREAM)
-        made.connect((ADDRESS, 53))
+        made.connect((RESOLVER, 53))
         return made
 
     def ask(self, name, kind="A"):
@@ -218,7 +219,7 @@ def test_names_of_its_own(box):
 
 def test_the_systems_own_resolver_understands_it(box, tmp_path):
     """What a program in a container does: getaddrinfo(3), by way of resolv.conf(5)."""
-    (tmp_path / "resolv.conf").write_text(f"nameserver {ADDRESS}\noptions ndots:0\n")
+    (tmp_path / "resolv.conf").write_text(f"nameserver {RESOLVER}\noptions ndots:0\n")
 
     def action(box):
         Server(FIRST, found("192.0.2.9"))
@@ -254,7 +255,7 @@ def test_servers_of_the_containers_own(box):
     def action(box):
         Server(FIRST, found("192.0.2.1"))
         Server(FIRST, found("192.0.2.2"), box)
-        with box.resolver(ADDRESS, FIRST, inside=True):
+        with box.resolver(RESOLVER, FIRST, inside=True):
             return box.ask("example.com")
 
     assert box(action) == ("NOERROR", ["192.0.2.2"])
@@ -262,7 +263,7 @@ def test_servers_of_the_containers_own(box):
 
 def test_it_does_not_ask_itself(box):
     def action(box):
-        with box.resolver(ADDRESS, inside=True):
+        with box.resolver(RESOLVER, inside=True):
             return box.ask("example.com")
 
     assert box(action) == ("NXDOMAIN", [])

@@ -46,7 +46,7 @@ from cellbox.containers.program import rehearse as rehearse_program
 from cellbox.linux import capabilities, mounts, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
-from cellbox.networks.wiring import RESOLVER
+from cellbox.networks import names
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 _TTY = (5, 0)
@@ -212,6 +212,9 @@ def _prepare(prepared: Preparation, told: dict[str, Any], sources: list[int]) ->
     with step("namespaces"):
         scratch = mounts.make_scratch()
         sysctls = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if prepared.namespaces.network == "private":
+        with suppress(OSError):  # as in Docker's, any user may listen on any port
+            _write_sysctl(sysctls, "net.ipv4.ip_unprivileged_port_start", "0")
     kernel = _build_kernel(prepared, scratch, _STAND_IN)
     ground = _Ground(scratch, kernel, -1, sysctls)
     if told["root"]:
@@ -412,10 +415,8 @@ def _finish(bundle: Bundle, root: int, channel: socket.socket) -> int:
 
 def _open_names(channel: socket.socket) -> None:
     """Hand the shim the sockets on which its resolver is asked, of the container's network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        for one in (udp, tcp):
-            one.bind((RESOLVER, 53))
-        tcp.listen(32)
+    udp, tcp = names.listen()
+    with udp, tcp:
         socket.send_fds(channel, [b'{"names": true}'], [udp.fileno(), tcp.fileno()])
 
 

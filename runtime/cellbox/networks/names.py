@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from cellbox.networks.wiring import RESOLVER
+
+_PORT = 53
 _SETTLED = 0.1
 """Seconds after which a directory's time tells one change of it from the next."""
 
@@ -55,6 +59,20 @@ def withdraw(directory: str, endpoint: str) -> None:
     """Take back what was published of ``endpoint``, if anything was."""
     with suppress(FileNotFoundError):
         os.unlink(_file(directory, endpoint))
+
+
+def listen() -> tuple[socket.socket, socket.socket]:
+    """Two sockets, of UDP and of TCP, on which whoever is in the network namespace of now asks its
+    resolver. Raises OSError."""
+    with ExitStack() as undo:
+        udp = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        tcp = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for end in (udp, tcp):
+            end.bind((RESOLVER, _PORT))
+        tcp.listen(64)
+        undo.pop_all()
+        return udp, tcp
 
 
 def _file(directory: str, endpoint: str) -> str:

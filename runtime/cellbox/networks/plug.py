@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from cellbox.linux import syscalls
-from cellbox.networks import links
+from cellbox.networks import links, names
 from cellbox.networks.links import Link, Request, Routing
 from cellbox.networks.wiring import Plug
-
-RESOLVER = "127.0.0.11"
-"""Where a container finds names."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +170,8 @@ def _configured(link: Link, wanted: Plug) -> Iterator[Request]:
 
 
 def open_names(netns_fd: int) -> list[int]:
-    """Descriptors of two sockets at port 53 of :data:`RESOLVER` in that namespace, for whoever
-    answers its questions: UDP, and TCP that listens. Raises OSError.
+    """Descriptors of the two sockets (``names.listen``) in that namespace, for whoever answers its
+    questions: UDP, and TCP that listens. Raises OSError.
 
     Programs in there may use all ports from then on, as in Docker's containers.
     """
@@ -184,11 +180,5 @@ def open_names(netns_fd: int) -> list[int]:
             links.write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
         with Routing() as there:
             there.do(links.change(links.LOOPBACK))
-        with ExitStack() as stack:
-            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            tcp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            for end in (udp, tcp):
-                end.bind((RESOLVER, 53))
-            tcp.listen(64)
-            return [udp.detach(), tcp.detach()]
+        udp, tcp = names.listen()
+        return [udp.detach(), tcp.detach()]

@@ -103,15 +103,18 @@ class _Streams:
 
     def _accept(self, listener: socket.socket, target: Target, _events: int) -> None:
         for _ in range(_BATCH):
-            try:
-                client, _ = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError:  # out of descriptors: until a connection ends, the others wait
-                self._pause()
-                return
+            with contextlib.ExitStack() as undo:
+                try:  # whoever is taken has a way on
+                    server = undo.enter_context(_socket(target[0], socket.SOCK_STREAM))
+                    client, _ = listener.accept()
+                except (BlockingIOError, ConnectionAbortedError):
+                    return
+                except OSError:  # out of descriptors: until a connection ends, the others wait
+                    self._pause()
+                    return
+                undo.pop_all()
             client.setblocking(False)
-            _connect(self, client, target)
+            _connect(self, client, server, target)
 
     def _pause(self) -> None:
         self._paused = True
@@ -144,13 +147,11 @@ class _Streams:
             os.close(pipe[1])
 
 
-def _connect(streams: _Streams, client: socket.socket, target: Target) -> None:
-    """Begin a connection to ``target`` for ``client``, who is turned away where that fails."""
-    try:
-        server = _socket(target[0], socket.SOCK_STREAM)
-    except OSError:
-        _hang_up(client)
-        return
+def _connect(
+    streams: _Streams, client: socket.socket, server: socket.socket, target: Target
+) -> None:
+    """Begin a connection to ``target``, by ``server``, for ``client``, who is turned away where
+    that fails."""
     try:
         with contextlib.suppress(BlockingIOError):
             server.connect(target)

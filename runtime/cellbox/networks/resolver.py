@@ -24,9 +24,7 @@ from cellbox.linux import syscalls
 from cellbox.networks import dns
 from cellbox.networks.loop import Loop
 from cellbox.networks.names import Names
-
-ADDRESS = "127.0.0.11"
-"""Where containers find it, as Docker's."""
+from cellbox.networks.wiring import RESOLVER
 
 IDLE_SECONDS = 60.0
 """How long a resolver waits for the next query."""
@@ -88,7 +86,7 @@ def serve(
     """
     if netns is not None:
         syscalls.setns(netns, syscalls.CLONE_NEWNET)
-        others = tuple(one for one in settings.upstreams if one != ADDRESS)
+        others = tuple(one for one in settings.upstreams if one != RESOLVER)
         settings = replace(settings, upstreams=others)  # in there that is this very resolver
     loop = Loop(stop)
     with socket.socket(fileno=os.dup(udp)) as asked, socket.socket(fileno=os.dup(tcp)) as listener:
