@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 import urllib.request
 
@@ -282,3 +283,11 @@ def _fetched(url: str) -> bytes:
 
 def test_any_user_may_listen_on_any_port(run):
     assert run("httpd", "-p", "80", "-h", "/", user="1000").code == 0
+
+
+@pytest.mark.differs(
+    remote="its bridge is the same embedded engine's", dockerd="it makes its bridges once"
+)
+def test_a_bridge_that_somebody_took_away_is_made_again(engine, own, run):
+    subprocess.run(["ip", "link", "del", f"cb-{own.short_id}"], check=True)
+    assert run("ping", "-c1", "-W1", "10.231.8.254", network="own").code == 0

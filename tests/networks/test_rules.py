@@ -49,6 +49,7 @@ def test_all_notes_of_a_store_are_its_rules(tmp_path):
     rules.note(run, "d" * 64, Rules(egress=egress))
     assert rules.gather(run) == Ruleset((one, other), (port,), (egress,))
     assert rules.bridges(run) == {"n1": one, "n2": other}
+    assert (rules.bridge(run, "n1"), rules.bridge(run, "n3")) == (one, None)
     assert rules.forget(run, ID)
     assert not rules.forget(run, ID)
     rules.forget_bridge(run, "n1")

@@ -223,7 +223,7 @@ class LocalNetworks:
     def ready(self, record: ContainerRecord) -> None:
         """See that the kernel can have what the container is to be plugged into."""
         for one in record.endpoints:
-            if not self._note(one.network_id).exists():
+            if not self._is_up(one.network_id):
                 self._bring_up(self._record(one.network_id))
 
     def renew(self, record: ContainerRecord) -> None:
@@ -351,8 +351,13 @@ class LocalNetworks:
     def _folder(self, id: str) -> Path:
         return self._store.run / "networks" / id
 
-    def _note(self, id: str) -> Path:
-        return self._folder(id) / rules.UP
+    def _is_up(self, id: str) -> bool:
+        """Is the network in the kernel? Bridges of an ordinary user are not to be seen from here,
+        so the note has to do."""
+        bridge = rules.bridge(str(self._store.run), id)
+        return bridge is not None and (
+            os.geteuid() != 0 or os.path.exists(f"/sys/class/net/{bridge.name}")
+        )
 
     def _bring_up(self, record: NetworkRecord) -> None:
         """Have the network's bridge made, and its rules. Raises NotSupported, EngineError."""

@@ -124,6 +124,12 @@ def forget_bridge(run: str, network: str) -> None:
         os.unlink(Path(run, "networks", network, UP))
 
 
+def bridge(run: str, network: str) -> Bridge | None:
+    """What the network with this id is in the kernel, None where it is not noted to be there."""
+    found = _read(Bridge, run, f"{network}/{UP}")
+    return found[0][1] if found else None
+
+
 def bridges(run: str) -> dict[str, Bridge]:
     """The bridges that are to be there, by network."""
     return {path.parent.name: one for path, one in _read(Bridge, run, f"*/{UP}")}
