@@ -90,7 +90,7 @@ class _Streams:
         self.loop = loop
         self._listeners: list[tuple[socket.socket, Target]] = []
         self._paused = False
-        self._pipes: list[Pipe] = []
+        self._pipes = [_pipe()]  # one at least, however many descriptors connections take
 
     def listen(self, listener: socket.socket, target: Target) -> None:
         """Connect who comes to ``listener`` with ``target``."""
@@ -133,10 +133,7 @@ class _Streams:
         """An empty pipe. Raises OSError."""
         if self._pipes:
             return self._pipes.pop()
-        pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with contextlib.suppress(OSError):  # more than this user may have: then it is a small one
-            fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, _PIPE)
-        return pipe
+        return _pipe()
 
     def take_back(self, pipe: Pipe, *, empty: bool) -> None:
         """A pipe that was lent."""
@@ -145,6 +142,13 @@ class _Streams:
         else:
             os.close(pipe[0])
             os.close(pipe[1])
+
+
+def _pipe() -> Pipe:
+    pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    with contextlib.suppress(OSError):  # more than this user may have: then it is a small one
+        fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, _PIPE)
+    return pipe
 
 
 def _connect(
