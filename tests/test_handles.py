@@ -124,7 +124,10 @@ def test_html_is_escaped(engine):
         (lambda c: c.stats(), [("stats", FACTS.id)]),
         (lambda c: c.top(), [("processes", FACTS.id, {"ps_args": "-ef"})]),
         (lambda c: c.diff(), [("diff", FACTS.id)]),
-        (lambda c: c.commit("n"), [("commit", FACTS.id, {"name": "n", "message": ""})]),
+        (
+            lambda c: c.commit("n", volumes=True),
+            [("commit", FACTS.id, {"name": "n", "message": "", "volumes": True})],
+        ),
     ],
 )
 def test_a_verb_is_one_call(web, engine, act, calls):

@@ -8,10 +8,8 @@ import os
 import shutil
 import signal
 import tarfile
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tests.conftest import _take_down
@@ -37,7 +35,6 @@ from cellbox.model.container import (
     ExecSpec,
     MountKind,
     MountSpec,
-    PortSpec,
     RunSpec,
     Status,
 )
@@ -128,8 +125,8 @@ def log_of(engine: Engine, ref: str) -> list[tuple[float, bytes]]:
 
 def served(engine: Engine) -> str:
     """What a client hears in the container's own network."""
-    return run(engine, "web", "for i in 1 2 3 4 5 6 7 8 9; do "
-               "wget -qO- http://127.0.0.1:8080/ 2>/dev/null && exit; sleep 0.1; done; exit 1")  # fmt: skip
+    ask = "wget -qO- http://127.0.0.1:8080/ 2>/dev/null && exit"
+    return run(engine, "web", f"for i in 1 2 3 4 5 6 7 8 9; do {ask}; sleep 0.1; done; exit 1")
 
 
 def names(engine: Engine) -> list[str]:
@@ -154,8 +151,8 @@ def test_it_serves_on_with_all_it_had(ends, web):
     after = log_of(target, "web")
     assert [data for _, data in after] == [b"started\n", b"started\n"]
     assert after[0][0] == pytest.approx(before[0][0], abs=1e-6)
-    told = run(target, "web", "stat -c '%u:%g %a' /data /data/index.html /etc/written; "
-               "cat /cache/c /etc/written; readlink /etc/link; ls /srv; wc -l </data/starts")  # fmt: skip
+    look = "stat -c '%u:%g %a' /data /data/index.html /etc/written; cat /cache/c /etc/written; "
+    told = run(target, "web", look + "readlink /etc/link; ls /srv; wc -l </data/starts")
     assert told.split() == (
         ["5:6", "2750", "12:34", "644", "7:8", "4711", "c", "w", "/nosuch", "new", "2"]
     )
@@ -206,7 +203,7 @@ def test_names_that_stand_for_something_else_there(engine, second, web, busybox_
     assert moved.image_id == moved.spec.image == web.image_id
 
 
-# What cannot be, and what goes wrong ---------------------------------------------------------------
+# What cannot be, and what goes wrong --------------------------------------------------------------
 
 
 def untouched(engine: Engine, second: Engine, web: Container) -> None:
@@ -281,7 +278,7 @@ def test_somebody_starts_it_meanwhile(engine, second, web, monkeypatch):
     untouched(engine, second, web)
 
 
-# Killed ---------------------------------------------------------------------------------------------
+# Killed -------------------------------------------------------------------------------------------
 
 
 def killed(point: str, first: Path, second: Path) -> None:
@@ -333,7 +330,9 @@ def test_killed_anywhere_a_check_tidies_up(engine, store, second_root, web, poin
     assert names(second) == (["web"] if point in COMMITTED else [])
     assert volumes(second) == (["pages"] if point in COMMITTED else [])
     left = [one.detail for one in engine.check(repair=True)]
-    assert any("its move" in detail for detail in left) is any("leaving" in n for n in names(engine))
+    assert any("its move" in detail for detail in left) is any(
+        "leaving" in n for n in names(engine)
+    )
     if point != "move.source.gone":
         moving.move(engine, "web", second, timeout=5)
     if second.containers.get("web").status is not Status.RUNNING:

@@ -21,6 +21,7 @@ class Volumes:
     def remove(self, name): ...
     def mount(self, name, container): ...
     def unmount(self, name, container): ...
+    def path(self, name): ...
     def names(self): ...
 
 class Half:
@@ -89,7 +90,7 @@ def test_a_function_that_makes_one_will_do(module):
         ("nobody_has_this:Volumes", "ModuleNotFoundError: No module named 'nobody_has_this'"),
         ("somebody:Missing", "AttributeError: module 'somebody' has no attribute 'Missing'"),
         ("somebody:constant", "TypeError: somebody:constant cannot be called"),
-        ("somebody:Half", "TypeError: somebody:Half has no remove, mount, unmount, names"),
+        ("somebody:Half", "TypeError: somebody:Half has no remove, mount, unmount, path, names"),
     ],
 )
 def test_a_broken_one_is_listed_and_harms_no_other(module, reference, error):

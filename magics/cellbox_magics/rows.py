@@ -15,6 +15,7 @@ from cellbox.model.container import Container, MountKind, Stats
 from cellbox.model.event import Event
 from cellbox.model.image import HistoryEntry, Image
 from cellbox.model.network import Network
+from cellbox.model.plugin import Plugin
 from cellbox.model.system import DiskUsage
 from cellbox.model.times import timestamp
 from cellbox.model.volume import Volume
@@ -81,6 +82,13 @@ VOLUMES = View(
     {
         "Driver": "DRIVER", "Name": "VOLUME NAME", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT",
         "Labels": "LABELS", "Links": "LINKS", "Size": "SIZE",
+    },
+)  # fmt: skip
+PLUGINS = View(
+    ("ID", "Name", "Description", "Enabled", "Origin"),
+    {
+        "ID": "ID", "Name": "NAME", "Description": "DESCRIPTION", "Enabled": "ENABLED",
+        "Origin": "ORIGIN", "PluginReference": "REFERENCE",
     },
 )  # fmt: skip
 CONTEXTS = View(
@@ -188,6 +196,19 @@ def volume(facts: Volume) -> Row:
         "Label": facts.labels,
         "Links": str(len(facts.users)),
         "Size": "N/A",
+    }
+
+
+def plugin(facts: Plugin, id: str) -> Row:
+    """The row of ``plugin ls``, which shows as much of its ``id``."""
+    own = facts.config.description if facts.config else ""
+    return {
+        "ID": id,
+        "Name": facts.name,
+        "Description": facts.error or own or f"{facts.kind} driver",
+        "Enabled": str(facts.enabled and not facts.error).lower(),
+        "Origin": facts.origin,
+        "PluginReference": facts.reference,
     }
 
 

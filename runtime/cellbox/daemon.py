@@ -57,6 +57,7 @@ def serve(
     *,
     group: str | None = None,
     certificates: Sequence[Path] = (),
+    authorization: Sequence[str] = (),
     idle: float | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
@@ -64,11 +65,14 @@ def serve(
     usual socket) until SIGTERM or SIGINT, or ``idle`` seconds without a client.
 
     ``group`` may use the sockets, None is :data:`GROUP` where root has one. ``certificates`` are
-    for TCP: the CA's, ours and its key, none for those of ``cellbox tls init``. ``tell`` hears a
-    line a listener, with what to type. Raises InvalidArgument, InUse, NotFound, PermissionDenied.
+    for TCP: the CA's, ours and its key, none for those of ``cellbox tls init``. The plugins of
+    ``authorization`` are asked, in that order, whether a client may do what it asks for. ``tell``
+    hears a line a listener, with what to type. Raises InvalidArgument, InUse, NotFound,
+    PermissionDenied, Unavailable.
     """
     from cellbox.api import server
     from cellbox.api.tls import ServerFiles, default_folder, server_files
+    from cellbox.drivers.authorization import Gate
     from cellbox.local.engine import LocalEngine
 
     files = ServerFiles(*certificates) if certificates else server_files(default_folder())
@@ -77,6 +81,9 @@ def serve(
     with contextlib.ExitStack() as stack:
         engine = LocalEngine()
         stack.callback(engine.close)
+        gate = Gate(authorization, engine.drivers.find) if authorization else None
+        if gate is not None:
+            gate.check()
         listeners = []
         for place in places:
             listener = _listener(place, _group() if group is None else group, files)
@@ -87,7 +94,7 @@ def serve(
             for place in places:
                 tell(f"listening on {place}: export {_way(place, files)}")
 
-        server.serve(server.Daemon(engine), listeners, idle=idle, ready=ready)
+        server.serve(server.Daemon(engine, gate), listeners, idle=idle, ready=ready)
 
 
 def _allow_many_files() -> None:

@@ -18,9 +18,11 @@ Rules that hold for every method:
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from cellbox.model.build import BuildSpec
 from cellbox.model.container import (
     Container,
     ExecSpec,
@@ -37,13 +39,17 @@ from cellbox.model.container import (
 from cellbox.model.event import Event
 from cellbox.model.image import Image, Progress, Removed
 from cellbox.model.network import EndpointSpec, Network, NetworkSpec
-from cellbox.model.plugin import Plugin
+from cellbox.model.plugin import Plugin, Privilege
 from cellbox.model.registry import Credential, Distribution
 from cellbox.model.system import Damage, DiskUsage, Finding, Info
 from cellbox.model.volume import Volume, VolumeSpec
 
 Watch = Callable[[Progress], None]
 """Called from any thread with each step of a long task; it must return at once and never raise."""
+
+Tell = Callable[[str | Progress], None]
+"""Called with a piece of the text that a build writes, or a step of a pull in it; as a
+:data:`Watch`."""
 
 Filters = Mapping[str, Sequence[str]]
 """Docker's filters: ``{"status": ["exited"], "label": ["a=b"]}``. Values of one key are
@@ -121,8 +127,10 @@ class Images(Protocol):
 
     def get(self, ref: str) -> Image: ...
 
-    def list(self, *, filters: Filters | None = None) -> list[Image]:
-        """Newest first. Filters: dangling, label, before, since, until (Unix times), reference."""
+    def list(self, *, all: bool = False, filters: Filters | None = None) -> list[Image]:
+        """Newest first; without ``all`` none that is only a step on the way to others: that has no
+        name, and from which another one was made. Filters: dangling, label, before, since, until
+        (Unix times), reference."""
         ...
 
     def tag(self, ref: str, name: str) -> None:
@@ -130,7 +138,8 @@ class Images(Protocol):
         ...
 
     def remove(self, ref: str, *, force: bool = False) -> builtins.list[Removed]:
-        """Take the name away, and the image with its last name. InUse while a container has it."""
+        """Take the name away, and the image with its last name; with that go the steps on the way
+        to it, as far as nothing else was made from them. InUse while a container has it."""
         ...
 
     def save(self, refs: Sequence[str], out: BinaryIO, *, format: str = "docker") -> None:
@@ -161,11 +170,29 @@ class Images(Protocol):
         author: str = "",
         changes: Sequence[str] = (),
         pause: bool = True,
+        volumes: bool = False,
     ) -> Image:
         """Make an image from a container's file system: the image's layers and one more.
 
         ``changes`` are Dockerfile lines (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, USER,
-        VOLUME, WORKDIR).
+        VOLUME, WORKDIR). With ``volumes`` there is another layer, of what is in its volumes.
+        """
+        ...
+
+    def build(
+        self,
+        context: BinaryIO | Path,
+        spec: BuildSpec,
+        *,
+        tell: Tell | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Image:
+        """Make an image as a Dockerfile says; ``context`` is a tar (compressed or not) with it, or
+        a directory of this machine.
+
+        ``tell`` hears the text of Docker's classic builder. Soon after ``stop`` says true, the step
+        that runs is ended and Cancelled raised. No container is left by a step that fails. Raises
+        DockerfileError, StepFailed, InvalidArgument, and what :meth:`pull` raises.
         """
         ...
 
@@ -329,6 +356,15 @@ class Volumes(Protocol):
         """Bytes of its files on disk."""
         ...
 
+    def export(self, name: str, out: BinaryIO) -> None:
+        """Write a tar of all that is in it; its own owner and mode are those of ``./``."""
+        ...
+
+    def import_(self, name: str, source: BinaryIO) -> None:
+        """Make what such a tar holds (compressed or not) all that is in it. NotSupported for what
+        is a directory of the host."""
+        ...
+
 
 class Files(Protocol):
     """What a container looks like inside: its processes, resources and files, running or not."""
@@ -364,6 +400,88 @@ class Files(Protocol):
         """Forget what it has written so far; what comes is kept. NotSupported by some drivers."""
         ...
 
+    def append_logs(self, ref: str, entries: Iterable[tuple[float, str, bytes]]) -> None:
+        """Put entries, as :meth:`Containers.logs` gives them, at the end of what it has written.
+        Raises WrongState while it runs, NotSupported where the driver keeps nothing."""
+        ...
+
+    def get_layer(self, ref: str, out: BinaryIO) -> None:
+        """Write its writable layer as a layer of an image: a tar of what differs from its image,
+        with whiteouts for what is deleted."""
+        ...
+
+    def put_layer(self, ref: str, source: BinaryIO) -> None:
+        """Make such a tar the writable layer of a container that has never run (WrongState)."""
+        ...
+
+
+class Plugins(Protocol):
+    """The plugins of one engine: its own, those of Python packages, programs that others run
+    (Docker's plugin protocol), and those that come as images, which it runs itself. Only the last
+    can be changed here; NotSupported for the others."""
+
+    def list(self, *, filters: Filters | None = None) -> list[Plugin]:
+        """By kind and name. Filters: enabled, capability (``volumedriver``, ...)."""
+        ...
+
+    def get(self, ref: str) -> Plugin:
+        """By name, with or without its tag, or by (the start of) its id."""
+        ...
+
+    def privileges(self, ref: str, *, auth: Credential | None = None) -> builtins.list[Privilege]:
+        """What the plugin that a registry has under this name wants of the host. Raises as
+        :meth:`Images.pull`, InvalidArgument for an image that is no plugin."""
+        ...
+
+    def install(
+        self,
+        ref: str,
+        *,
+        name: str = "",
+        privileges: Sequence[Privilege] = (),
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Plugin:
+        """Bring a plugin from its registry; it is not enabled. ``privileges`` are those that its
+        user has agreed to, which must be all. Raises AlreadyExists, and as :meth:`privileges`."""
+        ...
+
+    def create(self, name: str, source: BinaryIO) -> Plugin:
+        """Make a plugin of a tar with ``config.json`` and ``rootfs/``; it is not enabled. Raises
+        AlreadyExists, InvalidArgument."""
+        ...
+
+    def enable(self, ref: str, *, timeout: float = 0) -> None:
+        """Start it; returns when it has answered, within ``timeout`` seconds (0: 30). WrongState if
+        it is enabled, Unavailable."""
+        ...
+
+    def disable(self, ref: str, *, force: bool = False) -> None:
+        """Stop it. InUse while a volume or a network has it, unless ``force``; WrongState."""
+        ...
+
+    def remove(self, ref: str, *, force: bool = False) -> None:
+        """Take it away. WrongState while it is enabled, unless ``force``."""
+        ...
+
+    def set(self, ref: str, settings: Sequence[str]) -> None:
+        """Change ``NAME=value`` of its environment, ``args=...``, ``MOUNT.source=...`` or
+        ``DEVICE.path=...``. WrongState while it is enabled, InvalidArgument."""
+        ...
+
+    def upgrade(
+        self,
+        ref: str,
+        remote: str,
+        *,
+        privileges: Sequence[Privilege] = (),
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Plugin:
+        """Put what a registry has under ``remote`` in its place. WrongState while it is
+        enabled."""
+        ...
+
 
 class Engine(Protocol):
     """A container engine."""
@@ -388,9 +506,10 @@ class Engine(Protocol):
     @property
     def volumes(self) -> Volumes: ...
 
-    def info(self) -> Info: ...
+    @property
+    def plugins(self) -> Plugins: ...
 
-    def plugins(self) -> list[Plugin]: ...
+    def info(self) -> Info: ...
 
     def disk_usage(self) -> list[DiskUsage]: ...
 

@@ -15,6 +15,8 @@
     |  '- WrongState            a verb that this status does not allow
     |- NotSupported 501         this kernel, engine or machine lacks it; the text says what to do
     |- Unavailable 503          a retry may help
+    |- StepFailed 500           a command of a build ended with another code than 0
+    |- Cancelled 500            whoever wanted it does so no more
     '- EngineError 500          a fault of ours or of the machine
        |- StartError            a container did not start: (stage, errno)
        '- IntegrityError        bytes are not what their digest says
@@ -106,6 +108,18 @@ class Unavailable(CellboxError):
     """Something on the way did not answer; a retry may help."""
 
     status = 503
+
+
+class StepFailed(CellboxError):
+    """A command of a build ended with ``exit_code``, which is not 0."""
+
+    def __init__(self, command: str, exit_code: int) -> None:
+        super().__init__(f"The command '{command}' returned a non-zero code: {exit_code}")
+        self.exit_code = exit_code
+
+
+class Cancelled(CellboxError):
+    """It was given up, because whoever wanted it does so no more."""
 
 
 class EngineError(CellboxError):

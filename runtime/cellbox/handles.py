@@ -3,7 +3,7 @@
 A handle is an engine and the facts of one object: ``c.stop()`` instead of
 ``engine.containers.stop(id)``. Facts are a snapshot; :meth:`ContainerHandle.reload` takes a new
 one. Below them stands what no engine should repeat: :func:`run` (pull, create, attach, start, talk,
-wait, remove), :func:`each` (one verb over several names) and pruning.
+wait, remove). :func:`each` (one verb over several names) and pruning are in ``several``.
 
 A *talk* is what happens to a process's streams while it runs: a function of the
 :class:`~cellbox.engine.Stream` that returns the exit code, or None when it let go of a process that
@@ -13,14 +13,13 @@ goes on. :class:`Collect` is the simplest: it keeps the output.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
 
-from cellbox.engine import Engine, Filters, Stream, Watch
-from cellbox.errors import CellboxError, Conflict, InvalidArgument, NotFound, StartError
+from cellbox import copying, moving
+from cellbox.engine import Engine, Stream, Watch
+from cellbox.errors import CellboxError, Conflict, NotFound, StartError
 from cellbox.model.container import (
     Container,
     ExecSpec,
@@ -31,10 +30,17 @@ from cellbox.model.container import (
     Status,
 )
 from cellbox.model.image import HistoryEntry, Image, Removed
+from cellbox.model.network import EndpointSpec, Network
+from cellbox.model.volume import Volume
+from cellbox.several import Outcome as Outcome
+from cellbox.several import Pruned as Pruned
+from cellbox.several import each as each
+from cellbox.several import prune_containers as prune_containers
+from cellbox.several import prune_images as prune_images
+from cellbox.several import prune_networks as prune_networks
+from cellbox.several import prune_volumes as prune_volumes
 
 Talk = Callable[[Stream], "int | None"]
-
-_ALIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,8 @@ class ContainerHandle:
 
     def restart(self, timeout: float | None = None) -> ContainerHandle:
         """Stop and start it. Returns itself."""
-        self.engine.containers.stop(self.id, timeout=timeout)
-        return self.start()
+        self.engine.containers.restart(self.id, timeout=timeout)
+        return self.reload()
 
     def kill(self, signal: str = "KILL") -> ContainerHandle:
         """Send a signal. Returns itself."""
@@ -151,13 +157,13 @@ class ContainerHandle:
         """Block until it does not run; its exit code. Raises TimeoutError."""
         return self.engine.containers.wait(self.id, timeout=timeout)
 
-    def remove(self, force: bool = False) -> None:
-        """Take it away; ``force`` kills it first."""
-        self.engine.containers.remove(self.id, force=force)
+    def remove(self, force: bool = False, volumes: bool = False) -> None:
+        """Take it away; ``force`` kills it first, ``volumes`` removes those without a name too."""
+        self.engine.containers.remove(self.id, force=force, volumes=volumes)
 
     def rename(self, name: str) -> ContainerHandle:
         """Give it another name. Returns itself."""
-        self.engine.containers.rename(self.id, name)
+        self.engine.containers.update(self.id, name=name)
         return self.reload()
 
     def logs(self, tail: int | None = None) -> str:
@@ -170,16 +176,75 @@ class ContainerHandle:
         return self.engine.containers.attach(self.id, stdin=stdin, logs=logs)
 
     def exec(
-        self, *command: str, stdin: bytes = b"", user: str = "", workdir: str = ""
+        self,
+        *command: str,
+        stdin: bytes = b"",
+        user: str = "",
+        workdir: str = "",
+        env: Sequence[str] = (),
     ) -> Completed:
         """Run a further command in it and wait: ``c.exec("ls", "-l")``. One word with spaces is
         split as a shell would."""
-        words = _words(command)
-        spec = ExecSpec(words, user=user, workdir=workdir, interactive=bool(stdin))
         talk = Collect(stdin)
-        with self.engine.containers.exec(self.id, spec) as stream:
+        with self.exec_stream(
+            *command, stdin=bool(stdin), user=user, workdir=workdir, env=env
+        ) as stream:
             code = talk(stream)
         return Completed(self, code, talk.written("stdout"), talk.written("stderr"))
+
+    def exec_stream(
+        self,
+        *command: str,
+        stdin: bool = False,
+        tty: bool = False,
+        user: str = "",
+        workdir: str = "",
+        env: Sequence[str] = (),
+    ) -> Stream:
+        """Run a further command in it and see its output as it comes; ``wait()`` gives the exit
+        code::
+
+            with c.exec_stream("make", "test") as made:
+                for name, data in made: ...
+            made.wait()
+        """
+        spec = ExecSpec(
+            _words(command),
+            env=tuple(env),
+            workdir=workdir,
+            user=user,
+            tty=tty,
+            interactive=stdin,
+        )
+        return self.engine.containers.exec(self.id, spec)
+
+    def read_file(self, path: str) -> bytes:
+        """What is in a file of it, running or not. Raises NotFound, InvalidArgument for what is no
+        file."""
+        return copying.read_file(self.engine, self.id, path)
+
+    def write_file(
+        self, path: str, data: bytes, *, mode: int = 0o644, owner: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Make a file of it, in place of what is there; ``owner`` are a user's and a group's
+        numbers. Raises NotFound for the directory."""
+        copying.write_file(self.engine, self.id, path, data, mode=mode, owner=owner)
+
+    def copy_from(self, path: str, to: str) -> None:
+        """Copy a file or directory out of it, as ``docker cp`` does."""
+        copying.copy_out(self.engine, self.id, path, to)
+
+    def copy_to(self, path: str, to: str) -> None:
+        """Copy a file or directory of this machine into it, as ``docker cp`` does."""
+        copying.copy_in(self.engine, path, self.id, to)
+
+    def move(
+        self, to: Engine, *, keep_volumes: bool = False, timeout: float | None = None
+    ) -> ContainerHandle:
+        """Move it, with what it has written, its volumes and logs, to another engine, where it runs
+        on if it runs here; what it is there. See :func:`cellbox.moving.move`."""
+        moved = moving.move(self.engine, self.id, to, keep_volumes=keep_volumes, timeout=timeout)
+        return ContainerHandle(to, moved)
 
     def stats(self) -> Stats:
         """Its resources now."""
@@ -193,9 +258,9 @@ class ContainerHandle:
         """What differs from its image."""
         return self.engine.files.diff(self.id)
 
-    def commit(self, name: str = "", message: str = "") -> ImageHandle:
-        """Make an image of it."""
-        image = self.engine.images.commit(self.id, name=name, message=message)
+    def commit(self, name: str = "", message: str = "", volumes: bool = False) -> ImageHandle:
+        """Make an image of it, with ``volumes`` of what is in those too."""
+        image = self.engine.images.commit(self.id, name=name, message=message, volumes=volumes)
         return ImageHandle(self.engine, image)
 
     def __eq__(self, other: object) -> bool:
@@ -278,6 +343,114 @@ class ImageHandle:
     def _repr_html_(self) -> str:
         names = escape(", ".join(self.tags) or "<none>")
         return f"<b>{names}</b> <code>{self.short_id}</code>"
+
+
+class NetworkHandle:
+    """One network of ``engine``."""
+
+    def __init__(self, engine: Engine, facts: Network) -> None:
+        self.engine = engine
+        self.facts = facts
+
+    @property
+    def id(self) -> str:
+        """64 hex digits."""
+        return self.facts.id
+
+    @property
+    def short_id(self) -> str:
+        """The first twelve digits of the id."""
+        return self.facts.short_id
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """The names of those that run in it, as of the last :meth:`reload`."""
+        return tuple(one.container_name for one in self.facts.endpoints)
+
+    def reload(self) -> NetworkHandle:
+        """Ask the engine for the facts again; returns itself."""
+        self.facts = self.engine.networks.get(self.id)
+        return self
+
+    def connect(self, container: str, *aliases: str) -> NetworkHandle:
+        """Let a container be in it too, where its neighbours may call it ``aliases``. Returns
+        itself."""
+        self.engine.networks.connect(self.id, container, EndpointSpec(self.name, aliases))
+        return self.reload()
+
+    def disconnect(self, container: str) -> NetworkHandle:
+        """Take a container out of it. Returns itself."""
+        self.engine.networks.disconnect(self.id, container)
+        return self.reload()
+
+    def remove(self) -> None:
+        """Take it away; raises PermissionDenied while containers are in it."""
+        self.engine.networks.remove(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NetworkHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<network {self.name} ({self.short_id}) of the driver {self.facts.spec.driver}>"
+
+    def _repr_html_(self) -> str:
+        name, driver = escape(self.name), escape(self.facts.spec.driver)
+        return f"<b>{name}</b> <code>{self.short_id}</code> of the driver <code>{driver}</code>"
+
+
+class VolumeHandle:
+    """One volume of ``engine``."""
+
+    def __init__(self, engine: Engine, facts: Volume) -> None:
+        self.engine = engine
+        self.facts = facts
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def mountpoint(self) -> str:
+        """Where its files are on the engine's host; empty where only its driver knows."""
+        return self.facts.mountpoint
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files, now."""
+        return self.engine.volumes.size(self.name)
+
+    def reload(self) -> VolumeHandle:
+        """Ask the engine for the facts again; returns itself."""
+        self.facts = self.engine.volumes.get(self.name)
+        return self
+
+    def rename(self, name: str) -> VolumeHandle:
+        """Give it another name. Returns itself."""
+        self.facts = self.engine.volumes.rename(self.name, name)
+        return self
+
+    def remove(self) -> None:
+        """Delete it with all that is in it; raises InUse while a container has it."""
+        self.engine.volumes.remove(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VolumeHandle) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<volume {self.name}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{escape(self.name)}</b> of the driver <code>{escape(self.facts.driver)}</code>"
 
 
 def ensure_image(
@@ -394,103 +567,3 @@ def _words(command: Sequence[str]) -> tuple[str, ...]:
 
         return tuple(shlex.split(command[0]))
     return tuple(command)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One verb over several names: results by name, and errors by name."""
-
-    done: tuple[tuple[str, Any], ...]
-    failed: tuple[tuple[str, CellboxError], ...]
-
-
-def each(refs: Sequence[str], action: Callable[[str], Any]) -> Outcome:
-    """Do ``action`` to every name; one that fails does not hold up the others."""
-    done: list[tuple[str, Any]] = []
-    failed: list[tuple[str, CellboxError]] = []
-    for ref in refs:
-        try:
-            done.append((ref, action(ref)))
-        except CellboxError as error:
-            failed.append((ref, error))
-    return Outcome(tuple(done), tuple(failed))
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What a prune took away: ids (or names), and the bytes that came free."""
-
-    removed: tuple[str, ...]
-    bytes: int
-
-
-def prune_containers(engine: Engine, filters: Filters | None = None) -> Pruned:
-    """Remove every container that does not run. Filters: ``until`` (instants), ``label``,
-    ``label!``."""
-    filters = _known(filters, {"until", "label", "label!"})
-    found = [
-        facts
-        for facts in engine.containers.list(all=True)
-        if facts.status not in _ALIVE
-        and facts.status is not Status.REMOVING
-        and _chosen(facts.spec.labels, facts.created, filters)
-    ]
-    return _measured(engine, [facts.id for facts in found], engine.containers.remove)
-
-
-def prune_images(engine: Engine, *, all: bool = False, filters: Filters | None = None) -> Pruned:
-    """Remove images without a name, or with ``all`` every one that no container uses."""
-    filters = _known(filters, {"until", "label", "label!", "dangling"})
-    all = all or "false" in [word.lower() for word in filters.get("dangling", ())]
-    used = {facts.image_id for facts in engine.containers.list(all=True)}
-    found = [
-        facts
-        for facts in engine.images.list()
-        if facts.id not in used
-        and (all or not facts.tags)
-        and _chosen(facts.config.labels, facts.created or 0.0, filters)
-    ]
-
-    def remove(ref: str) -> None:
-        engine.images.remove(ref, force=True)
-
-    return _measured(engine, [facts.id for facts in found], remove)
-
-
-def _measured(engine: Engine, ids: Sequence[str], remove: Callable[[str], Any]) -> Pruned:
-    before = _used(engine) if ids else 0
-    outcome = each(ids, remove)
-    freed = before - _used(engine) if outcome.done else 0
-    return Pruned(tuple(ref for ref, _ in outcome.done), max(0, freed))
-
-
-def _used(engine: Engine) -> int:
-    return sum(row.size for row in engine.disk_usage())
-
-
-def _known(filters: Filters | None, known: set[str]) -> Filters:
-    unknown = set(filters or ()) - known
-    if unknown:
-        raise InvalidArgument(f"Invalid filter '{min(unknown)}': use {', '.join(sorted(known))}")
-    return filters or {}
-
-
-def _chosen(labels: Any, created: float, filters: Filters) -> bool:
-    until = [_moment(word) for word in filters.get("until", ())]
-    return (
-        all(created <= moment for moment in until)
-        and all(_has(labels, word) for word in filters.get("label", ()))
-        and not any(_has(labels, word) for word in filters.get("label!", ()))
-    )
-
-
-def _moment(word: str) -> float:
-    try:
-        return min(float(word), time.time())
-    except ValueError:
-        raise InvalidArgument(f"until={word} is not a Unix time") from None
-
-
-def _has(labels: Any, word: str) -> bool:
-    key, equals, value = word.partition("=")
-    return key in labels and (not equals or labels[key] == value)

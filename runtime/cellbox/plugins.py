@@ -37,6 +37,7 @@ BUILT_IN_ORIGIN = "built in"
 BUILT_IN: Mapping[str, str] = {
     "snapshotter.overlay": "cellbox.images.overlay:OverlaySnapshotter",
     "snapshotter.copying": "cellbox.images.copying:CopyingSnapshotter",
+    "volume.local": "cellbox.volumes:LocalDriver",
     "log.json-file": "cellbox.containers.logs:JsonFile",
     "log.local": "cellbox.containers.logs:Local",
     "log.none": "cellbox.containers.logs:NoLog",
@@ -72,7 +73,8 @@ class NetworkDriver(Protocol):
 
 
 class VolumeDriver(Protocol):
-    """Volumes of one driver, as Docker's volume plugin protocol has them; made without arguments.
+    """Volumes of one driver, as Docker's volume plugin protocol has them; made without arguments
+    (the engine's own, ``local``, is told where the store is).
 
     Raises :class:`~cellbox.errors.CellboxError` and OSError; every method may be repeated.
     """
@@ -91,6 +93,10 @@ class VolumeDriver(Protocol):
 
     def unmount(self, name: str, container: str) -> None:
         """This container does not need it any more."""
+        ...
+
+    def path(self, name: str) -> str:
+        """Where it is now; empty where it is not mounted."""
         ...
 
     def names(self) -> Sequence[str]:
@@ -185,6 +191,9 @@ class Scheduler(Protocol):
         """The id of one of ``nodes``, None when none will do."""
         ...
 
+
+_PROGRAMS = frozenset({PluginKind.IPAM, PluginKind.AUTHZ, PluginKind.OTHER})
+"""Kinds that only other programs have, and no package."""
 
 CONTRACTS: Mapping[PluginKind, type] = {
     PluginKind.NETWORK: NetworkDriver,
@@ -307,7 +316,7 @@ def _settle(registered: Iterable[Registered]) -> tuple[list[Plugin], list[Plugin
 
 def _as_plugin(one: Registered) -> Plugin | None:
     kind, _, name = one.name.partition(".")
-    if not name or kind not in set(PluginKind):
+    if not name or kind not in set(PluginKind) - _PROGRAMS:
         return None
     return Plugin(PluginKind(kind), name, one.origin, one.reference)
 

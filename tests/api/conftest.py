@@ -65,9 +65,9 @@ class Answer:
 @pytest.fixture
 def scripted() -> SimpleNamespace:
     """An engine whose collections are recorders."""
-    names = ("images", "containers", "networks", "volumes", "files")
+    names = ("images", "containers", "networks", "volumes", "plugins", "files")
     made = SimpleNamespace(**{name: Recorder() for name in names})
-    made.plugins = list
+    made.plugins.answers["list"] = []
     made.disk_usage = list
     made.events = lambda **asked: iter(())
     return made

@@ -54,7 +54,7 @@ def test_list(ask, images):
     told = ask("GET", "/images/json?" + urlencode({"filters": '{"label":["a=b"]}'})).json
     assert [one["Id"] for one in told] == [BOX.id, BARE.id]
     assert [one["SharedSize"] for one in told] == [-1, -1]
-    assert images.calls == [("list", {"filters": {"label": ["a=b"]}})]
+    assert images.calls == [("list", {"all": False, "filters": {"label": ["a=b"]}})]
 
 
 def test_what_images_share_is_counted_when_asked(ask, images):
@@ -71,7 +71,7 @@ def test_only_the_names_that_were_asked_for_are_shown(ask, images):
 
 def test_until_is_an_instant_for_the_engine(ask, images):
     ask("GET", "/images/json?" + urlencode({"filters": '{"until":["1970-01-01T00:01:40Z"]}'}))
-    assert images.calls == [("list", {"filters": {"until": ["100.0"]}})]
+    assert images.calls == [("list", {"all": False, "filters": {"until": ["100.0"]}})]
 
 
 @pytest.mark.parametrize("name", ["box", "reg:5000/lab/box:1", f"lab/box@{BOX.id}", BOX.id])
@@ -317,6 +317,7 @@ def test_commit(ask, images):
                 "author": "Ada",
                 "changes": ["ENV A=1", "CMD a", "USER b"],
                 "pause": True,
+                "volumes": False,
             },
         )
     ]
@@ -325,8 +326,13 @@ def test_commit(ask, images):
 def test_commit_without_a_name_or_a_pause(ask, images):
     assert ask("POST", "/commit?container=web&pause=0").status == 201
     assert images.calls[0][2] == {
-        "name": "", "message": "", "author": "", "changes": [], "pause": False,
+        "name": "", "message": "", "author": "", "changes": [], "pause": False, "volumes": False,
     }  # fmt: skip
+
+
+def test_commit_with_volumes(ask, images):
+    assert ask("POST", "/containers/web/commit?volumes=1").status == 201
+    assert images.calls[0][:2] == ("commit", "web") and images.calls[0][2]["volumes"] is True
 
 
 def test_a_saved_archive_is_one_stream_that_a_client_may_leave(dial, images):

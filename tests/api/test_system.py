@@ -33,7 +33,7 @@ def asked(scripted):
         return INFO
 
     scripted.info = info
-    scripted.plugins = lambda: [Plugin(PluginKind.VOLUME, "local", "built in", "x")]
+    scripted.plugins.answers["list"] = [Plugin(PluginKind.VOLUME, "local", "built in", "x")]
     return counted
 
 

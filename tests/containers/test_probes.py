@@ -24,12 +24,16 @@ class Shim:
         self.state = SimpleNamespace(paused=False)
         self.deadlines = {}
         self.events = []
+        self.ended_unwell = 0
         self.started = []
         self.refuses = None
         self.probes = probes.begin(self)
 
     def later(self, name, seconds, handler):
         self.deadlines[name] = (seconds, handler)
+
+    def end_unwell(self):
+        self.ended_unwell += 1
 
     def event(self, action, **attributes):
         self.events.append(action)
@@ -157,3 +161,13 @@ def test_a_full_disk_does_no_harm(shim, monkeypatch):
     monkeypatch.setattr(records, "write", full)
     shim.probe(0)
     assert shim.events == ["health_status: healthy"]
+
+
+def test_whoever_is_unhealthy_may_be_ended(shim):
+    shim.probe(1)
+    assert shim.ended_unwell == 0
+    for _ in range(2):  # the second time its policy may be another one
+        shim.probe(1)
+    assert shim.ended_unwell == 2
+    shim.probe(0)
+    assert shim.ended_unwell == 2

@@ -36,6 +36,31 @@ def test_wanted(policy, code, restarts, wanted):
     assert restart.wanted(policy, code, restarts, False) is wanted
 
 
+UNWELL, UNWELL_TWICE = RestartPolicy("on-unhealthy"), RestartPolicy("on-unhealthy", 2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "restarts", "ends"),
+    [
+        (UNWELL, 1000, True),
+        (UNWELL_TWICE, 1, True),
+        (UNWELL_TWICE, 2, False),
+        (ALWAYS, 0, False),
+        (EVER, 0, False),
+        (NO, 0, False),
+    ],
+)
+def test_who_is_ended_for_being_unwell(policy, restarts, ends):
+    assert restart.ends_unwell(policy, restarts) is ends
+
+
+def test_who_was_ended_for_being_unwell_has_failed():
+    assert restart.wanted(UNWELL, 0, 0, False, unwell=True)
+    assert restart.wanted(UNWELL, 1, 0, False) and not restart.wanted(UNWELL, 0, 0, False)
+    assert not restart.wanted(UNWELL_TWICE, 0, 2, False, unwell=True)
+    assert not restart.wanted(UNWELL, 0, 0, True, unwell=True)
+
+
 @pytest.mark.parametrize("policy", [NO, ALWAYS, UNLESS, TWICE, EVER], ids=lambda one: one.name)
 @pytest.mark.parametrize("code", [0, 1, 143])
 def test_what_somebody_stopped_stays_down(policy, code):

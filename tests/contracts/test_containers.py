@@ -332,6 +332,59 @@ def test_health(engine, start, until, command, status):
     assert found.failing_streak >= (0 if command == "true" else 2)
 
 
+def checked(*command: str) -> HealthCheck:
+    return HealthCheck(("CMD", *command), interval=0.05, timeout=5.0, retries=1)
+
+
+LIVES = "echo up; trap 'echo bye; exit 0' TERM; sleep 1000 & wait"
+
+
+@pytest.mark.differs(dockerd="it has no such policy")
+def test_an_unhealthy_one_is_started_again(engine, start, until):
+    """It is asked to end as it wants to be asked, and its end counts as a failure."""
+    line = "rm -f /sick; " + LIVES
+    policy = RestartPolicy("on-unhealthy")
+    id = start("sh", "-c", line, health=checked("test", "!", "-e", "/sick"), restart=policy).id
+    made = engine.containers.get(id)
+    assert made.spec.restart == policy
+    until(lambda: (h := engine.containers.get(id).health) and h.status == "healthy")
+    with engine.containers.exec(id, ExecSpec(("touch", "/sick"))) as stream:
+        stream.wait(20)
+    until(lambda: engine.containers.get(id).restarts == 1)
+    until(lambda: engine.containers.get(id).status is Status.RUNNING)
+    until(lambda: (h := engine.containers.get(id).health) and h.status == "healthy")
+    written = [data for _, _, data in engine.containers.logs(id)]
+    assert written == [b"up\n", b"bye\n", b"up\n"]
+    told = {"container": [id]}
+    events = engine.events(since=made.created, until=time.time(), filters=told)
+    actions = [one.action for one in events if not one.action.startswith("exec")]
+    at = actions.index("health_status: unhealthy")
+    assert actions[at + 1 : at + 3] == ["die", "start"]
+    engine.containers.stop(id)
+    assert engine.containers.get(id).status is Status.EXITED
+
+
+@pytest.mark.differs(dockerd="it has no such policy")
+def test_an_unhealthy_one_is_started_again_so_often(engine, start, until):
+    policy = RestartPolicy("on-unhealthy", 2)
+    id = start("sh", "-c", LIVES, health=checked("false"), restart=policy).id
+    until(lambda: engine.containers.get(id).restarts == 2)
+    until(lambda: (h := engine.containers.get(id).health) and h.failing_streak > 3)
+    now = engine.containers.get(id)
+    assert (now.status, now.health.status, now.restarts) == (Status.RUNNING, "unhealthy", 2)
+    failing = start("sh", "-c", "exit 3", restart=RestartPolicy("on-unhealthy", 1)).id
+    assert engine.containers.wait(failing, timeout=20) == 3
+    assert engine.containers.get(failing).restarts == 1
+
+
+@pytest.mark.differs(dockerd="it has no such policy")
+def test_one_that_does_not_end_for_being_unhealthy_is_killed(engine, start, until):
+    policy = RestartPolicy("on-unhealthy", 1)
+    how = {"restart": policy, "stop_timeout": 0.2, "health": checked("false")}
+    id = start("sh", "-c", "trap '' TERM; while :; do sleep 1000; done", **how).id
+    until(lambda: engine.containers.get(id).restarts == 1)
+
+
 def test_init_reaps_orphans(engine, start, until):
     script = "(sleep 0.05 & ) ; (sleep 0.05 & ) ; exec sleep 1000"
     id = start("sh", "-c", script, init=True).id
@@ -556,3 +609,13 @@ def test_processes_of_another_container_are_shared(engine, run, start):
     again = start("sleep", "1", pid="container:web", restart=RestartPolicy("on-failure", 1)).id
     engine.containers.kill(again)
     assert engine.containers.wait(again, timeout=20) == 137
+
+
+def test_who_follows_a_log_reads_it_to_its_end_though_it_is_removed(engine, start):
+    """The docker SDK's ``run(remove=True)`` asks for the log, waits, removes, and then reads."""
+    for number in range(5):
+        id = start("echo", f"line {number}").id
+        entries = engine.containers.logs(id, follow=True)
+        engine.containers.wait(id, timeout=20)
+        engine.containers.remove(id)
+        assert b"".join(data for _, _, data in entries) == b"line %d\n" % number

@@ -124,3 +124,39 @@ def test_no_link_leads_out_of_a_volume(engine, run, tmp_path):
     engine.volumes.create(VolumeSpec("plain"))
     engine.volumes.import_("plain", tar_of(link, ("out/planted", b"x"), ("../up", b"x")))
     assert not (tmp_path / "planted").exists()
+
+
+# Commit with volumes ------------------------------------------------------------------------------
+
+
+def test_an_image_with_what_is_in_volumes(engine, run):
+    mounts = tuple(MountSpec(MountKind.VOLUME, path, name) for path, name in (
+        ("/data", "one"), ("/etc/conf.d", "two"), ("/srv", ""),
+    ))  # fmt: skip
+    made = "echo x >/data/f; chown 12:34 /data /data/f; chmod 750 /data; echo y >/etc/conf.d/g; "
+    ran = run("sh", "-c", made + "echo z >/srv/h; mkdir /data/d; echo w >/written", mounts=mounts)
+    image = engine.images.commit(ran.id, name="whole", volumes=True)
+    assert len(image.layers) == len(engine.images.get("busybox").layers) + 2
+    look = (
+        "stat -c %u:%g:%a /data /data/f; cat /data/f /etc/conf.d/g /srv/h /written; ls -d /data/d"
+    )
+    told = run("sh", "-c", look, image="whole").out.split()
+    assert told == ["12:34:750", "12:34:644", "x", "y", "z", "w", "/data/d"]
+    bare = engine.images.commit(ran.id, name="bare")
+    assert run("ls", "/data", image=bare.id).out == ""
+
+
+def test_volumes_take_the_place_of_what_the_image_has_there(engine, run):
+    run("sh", "-c", "rm /v/passwd; echo x >/v/new", mounts=(
+        MountSpec(MountKind.VOLUME, "/v", "etc"), MountSpec(MountKind.VOLUME, "/etc", "etc"),
+    ))  # fmt: skip
+    ran = run("ls", "/etc", mounts=(MountSpec(MountKind.VOLUME, "/etc", "etc"),))
+    engine.images.commit(ran.id, name="whole", volumes=True)
+    here = {"hostname", "hosts", "resolv.conf"}
+    assert set(run("ls", "/etc", image="whole").out.split()) - here == (set(ran.out.split()) - here)
+    assert "new" in ran.out and "passwd" not in ran.out
+
+
+def test_a_container_without_volumes_has_none_to_include(engine, run):
+    image = engine.images.commit(run("true").id, volumes=True)
+    assert len(image.layers) == len(engine.images.get("busybox").layers) + 1

@@ -35,7 +35,7 @@ def test_info_counts(engine, start, run):
     dockerd="Docker's API tells of no snapshotters",
 )
 def test_built_in_drivers_are_plugins(engine):
-    found = {(one.kind, one.name) for one in engine.plugins()}
+    found = {(one.kind, one.name) for one in engine.plugins.list()}
     assert {("snapshotter", "overlay"), ("log", "json-file")} <= found
 
 

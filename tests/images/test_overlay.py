@@ -49,9 +49,17 @@ def test_an_image_without_layers(overlay, tmp_path):
 
 
 def test_too_many_layers(overlay):
-    overlay.mounts([A] * MAX_LAYERS, Path("/w"))
+    layers = [Path(f"/layers/{number}/fs") for number in range(MAX_LAYERS + 1)]
+    overlay.mounts(layers[1:], Path("/w"))
     with pytest.raises(NotSupported, match="121 layers"):
-        overlay.mounts([A] * (MAX_LAYERS + 1), Path("/w"))
+        overlay.mounts(layers, Path("/w"))
+
+
+def test_a_layer_that_is_there_twice_counts_at_its_upper_place(overlay):
+    (mount,) = overlay.mounts([A, B, A], Path("/w"))
+    assert mount.lowers == (str(A), str(B))
+    (mount,) = overlay.mounts([A, A], None)
+    assert (mount.kind, mount.source) == ("bind", str(A))
 
 
 @pytest.mark.root

@@ -51,6 +51,13 @@ def test_everything_comes_along(place):
     assert os.listdir(place[1]) == ["_data"]
 
 
+@pytest.mark.parametrize("size", [0, 512, 1024])
+def test_a_file_of_whole_blocks_is_not_the_last(place, size):
+    (place[0] / "data" / "a").write_bytes(bytes(size))
+    assert fill(place)
+    assert sorted(os.listdir(place[1] / "_data")) == ["a", "file", "link", "sub"]
+
+
 def test_what_has_something_is_left_alone(place):
     (place[1] / "_data" / "mine").touch()
     assert not fill(place)

@@ -218,6 +218,11 @@ def test_a_v7_directory():
     assert entry.kind == tar.DIRECTORY
 
 
+def test_an_empty_block_is_not_the_end():
+    stream = tar.Stream(iter([b"ab", b"", b"cd", b""]))
+    assert (stream.take(4), stream.take(1)) == (b"abcd", b"")
+
+
 def test_an_archive_may_end_without_an_end():
     assert len(read(header(name=b"a"))) == 1
     assert len(read(header(name=b"a") + bytes(512))) == 1

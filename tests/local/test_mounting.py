@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from cellbox.errors import InvalidArgument
 from cellbox.local.mounting import _volume, from_other, merged
-from cellbox.model.container import MountKind, MountSpec
+from cellbox.model.container import MountKind, MountSpec, RunSpec
 from cellbox.model.volume import ANONYMOUS_LABEL, VolumeSpec
 
 
@@ -65,3 +67,13 @@ def test_one_that_is_there_is_taken_as_it_is():
     assert _volume(volume("/v", "data"), None, "other", {"data": there}) is there
     asked = volume("/v", "data", driver="local", driver_options={"type": "tmpfs"})
     assert _volume(asked, None, "", {"data": there}).driver == "local"  # which will be refused
+
+
+def test_volumes_of_the_image_can_be_left_out(store, busybox, engine):
+    image = engine.images.import_(io.BytesIO(), name="empty", changes=["VOLUME /v"])
+    left_out = engine.containers.create(RunSpec("empty", ("x",), image_volumes=False))
+    assert (left_out.mounts, engine.volumes.list()) == ((), [])
+    (mount,) = engine.containers.create(RunSpec(image.id, ("x",))).mounts
+    assert mount.target == "/v"
+    for container in engine.containers.list(all=True):
+        engine.containers.remove(container.id, volumes=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,27 @@ def test_removing_an_image_takes_its_names_first(state, make_image, tmp_path):
     assert list((tmp_path / "images").iterdir()) == []
     with pytest.raises(NotFound):
         state.images.remove(image.id)
+
+
+def test_steps_go_with_what_was_made_from_them(state, make_image, add_container):
+    def step(number, parent, **names):
+        image = replace(make_image(number, **names), parent=parent)
+        return state.images.add(image).id
+
+    base = step(1, "", tags=["base:1"])
+    first = step(2, base)
+    second = step(3, first)
+    other = step(4, first)
+
+    assert state.images.remove_steps(first) == []  # others were made from it
+    state.images.remove(other)
+    assert state.images.remove_steps(first) == []
+    container = add_container(state, 7, image=3)
+    assert state.images.remove_steps(second) == []
+    state.containers.delete(container.id)
+    assert [one.deleted for one in state.images.remove_steps(second)] == [second, first]
+    assert [image.id for image in state.images.all()] == [base]
+    assert state.images.remove_steps(first) == []
 
 
 def test_an_image_in_use_is_not_removed(state, make_image, add_container):

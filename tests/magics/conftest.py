@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cellbox.errors import AlreadyExists, NotFound, StartError
+from cellbox.errors import AlreadyExists, InvalidArgument, NotFound, StartError, StepFailed
 from cellbox.model.container import (
     Container,
     FileChange,
@@ -31,6 +31,7 @@ from cellbox.model.container import (
 from cellbox.model.event import Event
 from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform, Progress, Removed
 from cellbox.model.network import Network, NetworkSpec
+from cellbox.model.plugin import Plugin, PluginConfig, PluginKind, Privilege
 from cellbox.model.system import DiskUsage, Finding, Info
 from cellbox.model.volume import ANONYMOUS_LABEL, Volume, VolumeSpec
 
@@ -293,7 +294,7 @@ class FakeImages:
                 return facts
         raise NotFound("image", ref)
 
-    def list(self, *, filters: Any = None) -> list[Image]:
+    def list(self, *, all: bool = False, filters: Any = None) -> list[Image]:
         self.engine.calls.append(("images", dict(filters or {})))
         return list(self.facts.values())
 
@@ -317,6 +318,15 @@ class FakeImages:
     def import_(self, source: Any, **how: Any) -> Image:
         self.engine.calls.append(("import", source.read(), how))
         return self.add(how["name"] or "imported")
+
+    def build(self, context: Any, spec: Any, *, tell: Any = None, stop: Any = None) -> Image:
+        read = context.read() if hasattr(context, "read") else context
+        self.engine.calls.append(("build", read, spec))
+        for piece in ("Step 1/1 : FROM ubuntu\n", Progress("a1", "Downloading")):
+            tell(piece)
+        if spec.target == "broken":
+            raise StepFailed("false", 3)
+        return self.add(spec.tags[0] if spec.tags else "built")
 
     def commit(self, container: str, **how: Any) -> Image:
         self.engine.calls.append(("commit", container, how))
@@ -358,6 +368,66 @@ class FakeNetworks:
 
     def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
         self.engine.calls.append(("disconnect", self.get(ref).name, container, force))
+
+
+class FakePlugins:
+    """Plugins from images, by name."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.facts: dict[str, Plugin] = {}
+        self.wanted: list[Privilege] = []
+
+    def _call(self, verb: str, *words: Any) -> None:
+        self._engine.calls.append((f"plugin {verb}", *words))
+
+    def list(self, *, filters: Any = None) -> list[Plugin]:
+        self._call("ls", filters)
+        return [*self.facts.values()]
+
+    def get(self, ref: str) -> Plugin:
+        if ref not in self.facts:
+            raise NotFound("plugin", ref)
+        return self.facts[ref]
+
+    def _add(self, name: str, origin: str = "") -> Plugin:
+        config = PluginConfig("Shelves", types=("docker.volumedriver/1.0",), socket="it.sock")
+        self.facts[name] = Plugin(
+            PluginKind.VOLUME, name, f"image {origin or name}", origin, id="ab" * 32, enabled=False,
+            config=config,
+        )  # fmt: skip
+        return self.facts[name]
+
+    def create(self, name: str, source: Any) -> Plugin:
+        self._call("create", name, source.read())
+        return self._add(name)
+
+    def privileges(self, ref: str, *, auth: Any = None) -> list[Privilege]:
+        return self.wanted
+
+    def install(self, ref: str, *, name: str = "", privileges: Any = (), **_: Any) -> Plugin:
+        self._call("install", ref, name, [*privileges])
+        return self._add(name or ref, ref)
+
+    def upgrade(self, ref: str, remote: str, *, privileges: Any = (), **_: Any) -> Plugin:
+        self._call("upgrade", ref, remote, [*privileges])
+        return self.get(ref)
+
+    def enable(self, ref: str, *, timeout: float = 0) -> None:
+        self._call("enable", ref, timeout)
+        self.facts[ref] = replace(self.get(ref), enabled=True)
+
+    def disable(self, ref: str, *, force: bool = False) -> None:
+        self._call("disable", ref, force)
+
+    def set(self, ref: str, settings: Any) -> None:
+        self._call("set", ref, *settings)
+        if "bad" in settings:
+            raise InvalidArgument("not settable")
+
+    def remove(self, ref: str, *, force: bool = False) -> None:
+        self._call("rm", ref, force)
+        del self.facts[self.get(ref).name]
 
 
 class FakeVolumes:
@@ -445,6 +515,7 @@ class FakeEngine:
         self.containers = FakeContainers(self)
         self.networks = FakeNetworks(self)
         self.volumes = FakeVolumes(self)
+        self.plugins = FakePlugins(self)
         self.files = FakeFiles(self)
         self.damage: list[Any] = []
         self.closed = False
@@ -460,9 +531,6 @@ class FakeEngine:
             cgroup_version="2", cgroup_controllers=("cpu", "memory"), containers=1,
             containers_running=1, containers_paused=0, containers_stopped=0, images=1,
         )  # fmt: skip
-
-    def plugins(self) -> list[Any]:
-        return []
 
     def disk_usage(self) -> list[DiskUsage]:
         total = len(self.containers.facts)

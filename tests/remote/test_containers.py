@@ -88,10 +88,17 @@ def test_update(engine, tells, daemon):
     body = json.loads(first.body)
     assert (body["Memory"], body["RestartPolicy"]["Name"]) == (1 << 25, "always")
     assert second.target.endswith("/rename?name=front")
+
+
+def test_update_of_what_only_we_can_change(engine, tells, daemon):
     for more in (dict(env=()), dict(ports=(PortSpec(1),)), dict(mounts=())):
-        with pytest.raises(NotSupported, match="cannot change"):
+        with pytest.raises(NotSupported, match="cannot change ports, mounts or environment"):
             engine.containers.update("web", name="x", **more)
-    assert len(daemon.asked) == 2
+    assert len(daemon.asked) == 3
+    tells("POST /containers/web/remake", None, 204)
+    engine.containers.update("web", env=("A=1",), mounts=())
+    body = json.loads(daemon.asked[-1].body)
+    assert (body["Env"], body["Mounts"], "PortBindings" in body) == (["A=1"], [], False)
 
 
 def test_a_list_is_of_whole_facts(engine, tells, daemon, web):

@@ -221,3 +221,12 @@ def test_attached_before_the_start_all_is_seen(client: Any) -> None:
         made.start()
         assert b"".join(output) == f"{number}\n".encode()
         made.remove(force=True)
+
+
+def test_a_restart_policy_of_our_own(docker: Any, until: Until) -> None:
+    words = ("--restart", "on-unhealthy:2", "--health-cmd", "false", "--health-interval", "50ms")
+    sick = ("--health-retries", "1", "--stop-timeout", "0", "busybox", "sleep", "99")
+    id = bare(docker("run", "-d", "--network", "none", *words, *sick))
+    look = "{{.HostConfig.RestartPolicy.Name}} {{.RestartCount}} {{.State.Status}}"
+    until(lambda: bare(docker("inspect", "-f", look, id)) == "on-unhealthy 2 running")
+    bare(docker("rm", "-f", id))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellbox.errors import InvalidArgument
-from cellbox.images.changes import apply_changes
+from cellbox.build.changes import apply_changes
 from cellbox.model.image import ImageConfig
 from cellbox.wire.changes import lines_of
 

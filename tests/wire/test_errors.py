@@ -19,6 +19,7 @@ from cellbox.errors import (
     NotSupported,
     PermissionDenied,
     StartError,
+    StepFailed,
     Unauthorized,
     Unavailable,
     WrongState,
@@ -103,6 +104,7 @@ SAME = [
     Unavailable("later"),
     Unauthorized("unauthorized: no"),
     EngineError("broken"),
+    StepFailed("/bin/sh -c exit 3", 3),
 ]  # fmt: skip
 
 

@@ -191,7 +191,8 @@ def run_specs(draw: st.DrawFn) -> RunSpec:
         "health": st.one_of(st.none(), HEALTH),
         "log": st.builds(LogConfig, WORD, MAP),
         **dict.fromkeys(
-            ("tty", "interactive", "auto_remove", "init", "publish_all"), st.booleans()
+            ("tty", "interactive", "auto_remove", "init", "publish_all", "image_volumes"),
+            st.booleans(),
         ),
         **dict.fromkeys(("user", "hostname", "domainname", "stop_signal", "pid", "ipc"), TEXT),
         **dict.fromkeys(("uts", "platform", "volume_driver"), TEXT),
@@ -386,6 +387,26 @@ def test_what_clients_create(name, spec):
 def test_what_clients_update(name, limits, restart):
     assert requests.update(BODIES[name]) == (limits, restart)
     assert requests.update(requests.update_body(limits, restart)) == (limits, restart)
+
+
+@pytest.mark.parametrize(
+    "anew",
+    [
+        {"env": ()},
+        {"env": ("A=1",), "ports": ()},
+        {"ports": (PortSpec(80, host_port=8080),), "mounts": ()},
+        {"mounts": (MountSpec(MountKind.TMPFS, "/t"), MountSpec(MountKind.VOLUME, "/v"))},
+        {"mounts": (MountSpec(MountKind.BIND, "/b", "/srv"),)},
+    ],
+)
+def test_what_is_made_anew(anew):
+    assert requests.remake(requests.remake_body(anew)) == anew
+
+
+def test_nothing_is_made_anew():
+    assert requests.remake_body({"env": None}) == {}
+    with pytest.raises(InvalidArgument, match="nothing to change"):
+        requests.remake({})
 
 
 def test_an_update_of_nothing():

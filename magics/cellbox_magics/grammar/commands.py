@@ -96,10 +96,15 @@ def _network_names(surface: Any) -> Iterable[str]:
     return (facts.name for facts in surface.engine.networks.list())
 
 
+def _plugin_names(surface: Any) -> Iterable[str]:
+    return (facts.name for facts in surface.engine.plugins.list() if facts.managed)
+
+
 complete_containers = completer(_container_names)
 complete_images = completer(_image_names)
 complete_volumes = completer(_volume_names)
 complete_networks = completer(_network_names)
+complete_plugins = completer(_plugin_names)
 
 
 def containers(*, required: bool = True) -> Callable[[Any], Any]:

@@ -44,6 +44,7 @@ ENTRIES = {
     "cp": Entry("files", "cp", "Copy files between a container and the local filesystem"),
     "export": Entry("files", "export", "Export a container's filesystem as a tar archive"),
     "commit": Entry("images", "commit", "Create a new image from a container's changes"),
+    "build": Entry("build", "build", "Build an image from a Dockerfile"),
     "images": Entry("images", "images", "List images"),
     "pull": Entry("images", "pull", "Download an image from a registry"),
     "rmi": Entry("images", "rmi", "Remove one or more images"),
@@ -72,6 +73,15 @@ ENTRIES = {
     "volume rm": Entry("volumes", "rm", "Remove one or more volumes"),
     "volume rename": Entry("volumes", "rename", "Rename a volume"),
     "volume prune": Entry("volumes", "prune", "Remove unused volumes"),
+    "plugin create": Entry("plugins", "create", "Create a plugin from a rootfs and configuration"),
+    "plugin disable": Entry("plugins", "disable", "Disable a plugin"),
+    "plugin enable": Entry("plugins", "enable", "Enable a plugin"),
+    "plugin inspect": Entry("plugins", "inspect", "Display detailed information on plugins"),
+    "plugin install": Entry("plugins", "install", "Install a plugin"),
+    "plugin ls": Entry("plugins", "ls", "List plugins"),
+    "plugin rm": Entry("plugins", "rm", "Remove one or more plugins"),
+    "plugin set": Entry("plugins", "set_", "Change settings for a plugin"),
+    "plugin upgrade": Entry("plugins", "upgrade", "Upgrade an existing plugin"),
     "context ls": Entry("contexts", "ls", "List contexts"),
     "context use": Entry("contexts", "use", "Set the current context"),
     "context show": Entry("contexts", "show", "Print the name of the current context"),
@@ -90,7 +100,7 @@ _ON_CONTAINERS = (
     *("wait", "rm", "rename", "move", "update", "ps", "logs", "inspect", "top", "stats", "port"),
     *("diff", "cp", "export", "commit"),
 )
-_ON_IMAGES = ("pull", "tag", "history", "save", "load", "import")
+_ON_IMAGES = ("build", "pull", "tag", "history", "save", "load", "import")
 
 ROOT = {
     name: name
@@ -114,6 +124,8 @@ IMAGE = {
 }
 _ON_NETWORKS = ("create", "ls", "inspect", "rm", "connect", "disconnect", "prune")
 NETWORK = {name: f"network {name}" for name in _ON_NETWORKS}
+_ON_PLUGINS = "create disable enable inspect install ls rm set upgrade".split()
+PLUGIN = {name: f"plugin {name}" for name in _ON_PLUGINS}
 CONTEXT = {name: f"context {name}" for name in ("ls", "use", "show")}
 VOLUME = {name: f"volume {name}" for name in ("create", "ls", "inspect", "rm", "rename", "prune")}
 SYSTEM = {

@@ -26,11 +26,14 @@ from .commands import verb
 @click.option("--tlscacert", help="Trust certs signed only by this CA")
 @click.option("--tlscert", help="Path to TLS certificate file")
 @click.option("--tlskey", help="Path to TLS key file")
+@click.option("--authorization-plugin", "authorization", multiple=True, help="Authorization "
+              "plugins to load")  # fmt: skip
 @click.option("-D", "--debug", is_flag=True, help="Say more")
 @click.pass_obj
 def serve(
     surface: Surface, hosts: Sequence[str], group: str | None, tlsverify: bool,
-    tlscacert: str | None, tlscert: str | None, tlskey: str | None, debug: bool,
+    tlscacert: str | None, tlscert: str | None, tlskey: str | None, authorization: Sequence[str],
+    debug: bool,
 ) -> None:  # fmt: skip
     if surface.hosts:
         raise click.UsageError("what serve listens on is named behind it: cellbox serve -H ...")
@@ -42,6 +45,7 @@ def serve(
         hosts,
         group=group,
         certificates=_files(tlscacert, tlscert, tlskey),
+        authorization=authorization,
         tell=lambda line: surface.write("stdout", f"{line}\n".encode()),
     )
 

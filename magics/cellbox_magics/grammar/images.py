@@ -31,7 +31,9 @@ _many = click.argument(
 
 
 @verb("images")
-@click.option("-a", "--all", "all_", is_flag=True, help="Show all images")
+@click.option(
+    "-a", "--all", "all_", is_flag=True, help="Show all images (default hides intermediate images)"
+)
 @click.option("--digests", is_flag=True, help="Show digests")
 @listing("image")
 @click.argument("repository", required=False, metavar="[REPOSITORY[:TAG]]")
@@ -44,7 +46,7 @@ def images(
     asked = values.filters(filters)
     if repository:
         asked.setdefault("reference", []).append(repository)
-    found = surface.engine.images.list(filters=asked)
+    found = surface.engine.images.list(all=all_, filters=asked)
     if quiet and not format:
         return Lines(facts.id if full else facts.short_id for facts in found)
     shown = [(facts, row) for facts in found for row in rows.images(facts, full=full)]
@@ -160,15 +162,22 @@ def import_(
 @click.option("-c", "--change", "changes", multiple=True, help="Apply Dockerfile instruction")
 @click.option("-m", "--message", default="", help="Commit message")
 @click.option("-p", "--pause/--no-pause", default=True, help="Pause container during commit")
+@click.option("--with-volumes", is_flag=True, help="Include what is in the container's volumes")
 @click.argument("container", metavar="CONTAINER", shell_complete=complete_containers)
 @click.argument("name", required=False, default="", metavar="[REPOSITORY[:TAG]]")
 @click.pass_obj
 def commit(
     surface: Surface, container: str, name: str, author: str, changes: Sequence[str],
-    message: str, pause: bool,
+    message: str, pause: bool, with_volumes: bool,
 ) -> Lines:  # fmt: skip
     facts = surface.engine.images.commit(
-        container, name=name, message=message, author=author, changes=changes, pause=pause
+        container,
+        name=name,
+        message=message,
+        author=author,
+        changes=changes,
+        pause=pause,
+        volumes=with_volumes,
     )
     return Lines([facts.id])
 

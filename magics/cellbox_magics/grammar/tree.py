@@ -104,6 +104,10 @@ def tree(place: Place) -> Tree:
             "volume", "Manage volumes", place, contents.VOLUME,
             {"list": "ls", "remove": "rm"},
         ),
+        Tree(
+            "plugin", "Manage plugins", place, contents.PLUGIN,
+            {"list": "ls", "remove": "rm"},
+        ),
         Tree("context", "Manage contexts", place, contents.CONTEXT, {"list": "ls"}),
         Tree("system", "Manage the engine", place, {**contents.SYSTEM, **shell_system}, {}),
         *((Tree("tls", "Manage certificates", place, contents.TLS, {}),) if in_shell else ()),

@@ -15,7 +15,7 @@ from cellbox.errors import InvalidArgument
 from cellbox.model.container import RestartPolicy, Ulimit
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
-_RESTARTS = ("no", "always", "unless-stopped", "on-failure")
+_RESTARTS = ("no", "always", "unless-stopped", "on-failure", "on-unhealthy")
 
 
 def size(text: str) -> int:
@@ -50,9 +50,10 @@ def ulimit(text: str) -> Ulimit:
 
 
 def restart(text: str) -> RestartPolicy:
-    """``no``, ``always``, ``unless-stopped`` or ``on-failure[:retries]`` of ``--restart``."""
+    """``no``, ``always``, ``unless-stopped``, ``on-failure[:retries]`` or
+    ``on-unhealthy[:retries]`` of ``--restart``."""
     name, _, retries = text.partition(":")
-    if name not in _RESTARTS or (retries and (name != "on-failure" or not retries.isdigit())):
+    if name not in _RESTARTS or (retries and (name[:3] != "on-" or not retries.isdigit())):
         raise InvalidArgument(f"--restart {text}: the policies are {', '.join(_RESTARTS)}[:N]")
     return RestartPolicy(name, int(retries or 0))
 

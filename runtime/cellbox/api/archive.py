@@ -55,6 +55,24 @@ def export(daemon: Daemon, request: Request) -> Response:
     return Response(body=write, headers={"Content-Type": _TAR})
 
 
+@route("GET", "/containers/{id}/layer")
+def get_layer(daemon: Daemon, request: Request) -> Response:
+    """The writable layer, for who moves a container; Docker has no such route."""
+    files, id = daemon.engine.files, daemon.engine.containers.get(request.params["id"]).id
+
+    def write(out: BinaryIO) -> None:
+        files.get_layer(id, out)
+
+    return Response(body=write, headers={"Content-Type": _TAR})
+
+
+@route("PUT", "/containers/{id}/layer")
+def put_layer(daemon: Daemon, request: Request) -> Response:
+    """The inverse."""
+    daemon.engine.files.put_layer(request.params["id"], request.body)
+    return Response()
+
+
 def _path(request: Request) -> str:
     path = request.one("path")
     if not path:

@@ -1,34 +1,58 @@
-"""Building images."""
+"""Building images, told in the words of Docker's classic builder.
+
+The context is the body, a tar. A client that hangs up gives the build up: the step that runs is
+ended.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cellbox.api.http import Json, Request, Response
 from cellbox.api.routing import route
-from cellbox.errors import NotSupported
+from cellbox.api.tasks import told
+from cellbox.engine import Tell
+from cellbox.errors import CellboxError, NotSupported
+from cellbox.model.image import Progress
+from cellbox.wire.builds import CONFIG_HEADER, build_spec, credentials_from_header
 
 if TYPE_CHECKING:
     from cellbox.api.server import Daemon
 
 
 @route("POST", "/build")
-@route("POST", "/build/cancel")
 def build(daemon: Daemon, request: Request) -> Response:
-    """``docker build``."""
-    raise NotSupported(
-        "this version cannot build: run a container and docker commit it, "
-        "or build elsewhere and docker load the image"
-    )
+    """``docker build``. With ``q`` only the id is told, or, when it fails, all that was."""
+    credentials = credentials_from_header(request.headers.get(CONFIG_HEADER.lower(), ""))
+    spec = build_spec(request.query, credentials)
+    images = daemon.engine.images
+
+    def build(tell: Tell) -> Iterable[Json]:
+        image = images.build(request.body, spec, tell=tell, stop=request.gone)
+        return [{"aux": {"ID": image.id}}]
+
+    def build_quietly(tell: Tell) -> Iterable[Json]:
+        pieces: list[str | Progress] = []
+        try:
+            image = images.build(request.body, spec, tell=pieces.append, stop=request.gone)
+        except CellboxError:
+            for piece in pieces:
+                tell(piece)
+            raise
+        return [{"aux": {"ID": image.id}}, {"stream": f"{image.id}\n"}]
+
+    return told(build_quietly if request.flag("q") else build)
 
 
 @route("POST", "/build/prune")
 def prune_builds(daemon: Daemon, request: Request) -> Response:
-    """``docker builder prune``: there is no cache, so nothing of it goes."""
+    """``docker builder prune``: what is cached are images, which ``docker image prune`` takes."""
     nothing: Json = {"CachesDeleted": None, "SpaceReclaimed": 0}
     return Response(json=nothing)
 
 
+@route("POST", "/build/cancel")
 @route("POST", "/session")
 @route("POST", "/grpc")
 def no_buildkit(daemon: Daemon, request: Request) -> Response:

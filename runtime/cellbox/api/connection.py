@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import h11
 
-from cellbox.api import guard, routing
+from cellbox.api import authorization, guard, routing
 from cellbox.api.http import Hijack, Request, Response, Upgraded
 from cellbox.errors import CellboxError, InvalidArgument
 from cellbox.wire.errors import error_json, status_of
@@ -121,7 +121,14 @@ class Connection:
     def _handled(self, head: h11.Request) -> Response | Hijack:
         try:
             request, handler = self._request(head)
-            return handler(self._daemon, request)
+            gate = self._daemon.gate
+            if gate is None:
+                return handler(self._daemon, request)
+            asked = authorization.admit(gate, request, self._wire)
+            answer = handler(self._daemon, request)
+            if isinstance(answer, Response):
+                authorization.release(gate, asked, answer)
+            return answer
         except (HungUp, h11.RemoteProtocolError):
             raise
         except Exception as error:

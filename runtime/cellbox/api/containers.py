@@ -18,7 +18,7 @@ from cellbox.model.image import Image
 from cellbox.model.reference import parse
 from cellbox.wire.filters import with_moments
 from cellbox.wire.objects import container_json, container_summary
-from cellbox.wire.requests import run_spec, update
+from cellbox.wire.requests import remake, run_spec, update
 from cellbox.wire.stats import changes_json, stats_json, top_json
 
 if TYPE_CHECKING:
@@ -190,6 +190,13 @@ def update_container(daemon: Daemon, request: Request) -> Response:
     limits, policy = update(request.json())
     daemon.engine.containers.update(request.params["id"], limits=limits, restart=policy)
     return Response(json={"Warnings": None})
+
+
+@route("POST", "/containers/{id}/remake")
+def remake_container(daemon: Daemon, request: Request) -> Response:
+    """Change its ports, mounts or environment; Docker has no such route."""
+    daemon.engine.containers.update(request.params["id"], **remake(request.json()))
+    return Response(204)
 
 
 @route("DELETE", "/containers/{id}")

@@ -82,30 +82,43 @@ class Request:
 
     def json(self) -> Json:
         """The body, an object; empty where there is none. Raises InvalidArgument as moby does."""
+        found = self._value()
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise InvalidArgument("invalid JSON: the request body must be an object")
+        return found
+
+    def json_list(self) -> list[Any]:
+        """The body, a list; empty where there is none. Raises InvalidArgument."""
+        found = self._value()
+        if found is None:
+            return []
+        if not isinstance(found, list):
+            raise InvalidArgument("invalid JSON: the request body must be a list")
+        return found
+
+    def _value(self) -> Any:
+        """The body's JSON, None where there is none."""
         data = self.body.read(MAX_JSON + 1)
         kind = self.headers.get("content-type", "")
         if not data and not kind:
-            return {}
+            return None
         if kind.partition(";")[0].strip().lower() != "application/json":
             raise InvalidArgument(
                 f"unsupported Content-Type header ({kind}): must be 'application/json'"
             )
         if len(data) > MAX_JSON:
             raise InvalidArgument(f"the request body is larger than {MAX_JSON} bytes")
-        return _object(data) if data.strip() else {}
+        return _parsed(data) if data.strip() else None
 
 
-def _object(data: bytes) -> Json:
+def _parsed(data: bytes) -> Any:
     try:
-        found = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else error
         raise InvalidArgument(f"invalid JSON: {reason}") from None
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise InvalidArgument("invalid JSON: the request body must be an object")
-    return found
 
 
 Body = bytes | Iterable[bytes] | Callable[[BinaryIO], object]

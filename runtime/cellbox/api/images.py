@@ -39,7 +39,7 @@ _TAR = {"Content-Type": "application/x-tar"}
 def list_images(daemon: Daemon, request: Request) -> Response:
     """``docker images``."""
     filters = with_moments(request.filters())
-    found = daemon.engine.images.list(filters=filters)
+    found = daemon.engine.images.list(all=request.flag("all"), filters=filters)
     if patterns := filters.get("reference"):
         found = [_shown_as(facts, patterns) for facts in found]
     shared = shared_sizes(found) if request.flag("shared-size") else {}
@@ -208,16 +208,19 @@ def push_image(daemon: Daemon, request: Request) -> Response:
 # --- making --------------------------------------------------------------------------------------
 
 
+@route("POST", "/containers/{id}/commit")
 @route("POST", "/commit")
 def commit(daemon: Daemon, request: Request) -> Response:
-    """``docker commit``. What the body asks for goes before the lines of ``changes``."""
+    """``docker commit``. What the body asks for goes before the lines of ``changes``. By the first
+    route, which Docker has not, a client can be sure that ``volumes`` is heeded."""
     image = daemon.engine.images.commit(
-        request.one("container"),
+        request.params.get("id") or request.one("container"),
         name=_named(request, "repo") if request.one("repo") else "",
         message=request.one("comment"),
         author=request.one("author"),
         changes=[*lines_of(request.json()), *change_lines(request)],
         pause=request.flag("pause", default=True),
+        volumes=request.flag("volumes"),
     )
     return Response(201, json={"Id": image.id})
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cellbox.api.http import Request, Response
 from cellbox.api.routing import route
 from cellbox.api.streams import BOTH, MULTIPLEXED, RAW
 from cellbox.errors import InvalidArgument
+from cellbox.model.times import instant
 from cellbox.wire.filters import moment
-from cellbox.wire.streams import frame
+from cellbox.wire.streams import Deframer, frame, stamp
 
 if TYPE_CHECKING:
     from cellbox.api.server import Daemon
@@ -48,6 +48,27 @@ def clear_logs(daemon: Daemon, request: Request) -> Response:
     """Forget what it has written so far; Docker has no such route."""
     daemon.engine.files.clear_logs(request.params["id"])
     return Response(204)
+
+
+@route("POST", "/containers/{id}/logs")
+def append_logs(daemon: Daemon, request: Request) -> Response:
+    """Put entries at the end of its log: frames, each with the instant before it, as they are told
+    with ``timestamps``. Docker has no such route."""
+    daemon.engine.files.append_logs(request.params["id"], _told_entries(request.body))
+    return Response(204)
+
+
+def _told_entries(body: BinaryIO) -> Iterator[Entry]:
+    deframer = Deframer()
+    while piece := body.read(_BATCH):
+        for name, line in deframer.feed(piece):
+            when, space, data = line.partition(b" ")
+            written = instant(when.decode("ascii", "replace"))
+            if name not in BOTH or not space or written is None:
+                raise InvalidArgument("an entry of a log is a frame of an instant and its data")
+            yield written, name, data
+    if not deframer.whole:
+        raise InvalidArgument("the last entry of the log is cut off")
 
 
 def _tail(text: str) -> int | None:
@@ -94,11 +115,3 @@ def _batched(pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield b"".join(batch)
             batch, size = [], 0
     yield b"".join(batch)
-
-
-def stamp(written: float) -> bytes:
-    """An instant in RFC 3339 with nine digits, and a space. All that the float holds is told, so
-    that what a client reads off a line finds that line again as ``since``."""
-    seconds = int(written)
-    digits = int((written - seconds) * 1e9)
-    return b"%b.%09dZ " % (time.strftime("%FT%T", time.gmtime(seconds)).encode(), digits)

@@ -43,6 +43,7 @@ from cellbox.api.execs import Sessions
 from cellbox.api.listeners import Listener
 from cellbox.api.routing import NEWEST
 from cellbox.api.sockets import Wire
+from cellbox.drivers.authorization import Gate
 from cellbox.engine import Engine
 from cellbox.model.system import Info
 
@@ -83,10 +84,11 @@ _FULL = (
 
 class Daemon:
     """What handlers work with: the ``engine``, the exec ``sessions``, who is ``attached``, and the
-    ``events`` as they come."""
+    ``events`` as they come. ``gate``, where there is one, decides who may do what."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, gate: Gate | None = None) -> None:
         self.engine = engine
+        self.gate = gate
         self.sessions = Sessions(engine)
         self.attached = Attached()
         self.events = Feed(engine)

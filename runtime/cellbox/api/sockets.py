@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from typing import Any
 
 _LINGER = 2.0
 _PIECE = 1 << 16
@@ -34,6 +35,17 @@ class Wire:
     def encrypted(self) -> bool:
         """Is it TLS?"""
         return self._tls
+
+    def peer(self) -> tuple[str, bytes]:
+        """The name in the client's certificate, and that itself (DER); empty without TLS."""
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return "", b""
+        with self._lock:
+            facts: Any = self._socket.getpeercert() or {}
+            whole = self._socket.getpeercert(binary_form=True) or b""
+        names = [value for group in facts.get("subject", ()) for key, value in group
+                 if key == "commonName"]  # fmt: skip
+        return (names[0] if names else ""), whole
 
     def handshake(self, timeout: float) -> None:
         """Agree on keys, where it is TLS."""

@@ -50,15 +50,16 @@ def version(daemon: Daemon, request: Request) -> Response:
 @route("GET", "/info")
 def info(daemon: Daemon, request: Request) -> Response:
     """``docker info``."""
-    return Response(
-        json=info_json(
-            daemon.engine.info(),
-            daemon.engine.plugins(),
-            name=platform.node(),
-            now=time.time(),
-            listeners=len(daemon.events),
-        )
+    told = info_json(
+        daemon.engine.info(),
+        daemon.engine.plugins.list(),
+        name=platform.node(),
+        now=time.time(),
+        listeners=len(daemon.events),
     )
+    if daemon.gate is not None:
+        told["Plugins"]["Authorization"] = list(daemon.gate.names)
+    return Response(json=told)
 
 
 _USAGE = {

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 
 from cellbox.api.http import Json, Response
-from cellbox.engine import Watch
-from cellbox.errors import CellboxError
+from cellbox.engine import Tell
+from cellbox.errors import CellboxError, StepFailed
 from cellbox.model.image import Progress
 from cellbox.wire.errors import error_json
 from cellbox.wire.progress import failure_json, line, progress_json
 
-Task = Callable[[Watch], Iterable[Json]]
-"""Does the work, telling its steps to the watch; what it returns are the last lines."""
+Task = Callable[[Tell], Iterable[Json]]
+"""Does the work, telling its steps and its text; what it returns are the last lines."""
 
 JSON_LINES = {"Content-Type": "application/json"}
 
@@ -37,18 +37,19 @@ def told_afterwards(messages: Iterable[Json]) -> Response:
 
 def failure_of(error: CellboxError) -> Json:
     """The line that tells what went wrong."""
-    return failure_json(error_json(error)["message"])
+    code = error.exit_code if isinstance(error, StepFailed) else 0
+    return failure_json(error_json(error)["message"], code)
 
 
 def _lines(task: Task) -> Iterator[bytes]:
     steps: SimpleQueue[Json | BaseException | None] = SimpleQueue()
 
-    def watch(step: Progress) -> None:
-        steps.put(progress_json(step))
+    def tell(step: str | Progress) -> None:
+        steps.put({"stream": step} if isinstance(step, str) else progress_json(step))
 
     def work() -> None:
         try:
-            for message in task(watch):
+            for message in task(tell):
                 steps.put(message)
             steps.put(None)
         except BaseException as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cellbox import handles
 from cellbox.api.http import Request, Response
@@ -25,6 +25,32 @@ def list_volumes(daemon: Daemon, request: Request) -> Response:
     """``docker volume ls``."""
     found = daemon.engine.volumes.list(filters=request.filters())
     return Response(json={"Volumes": [volume_json(facts) for facts in found], "Warnings": None})
+
+
+@route("POST", "/volumes/{name:path}/export")
+def export_volume(daemon: Daemon, request: Request) -> Response:
+    """A tar of all that is in it; Docker has no such route."""
+    volumes = daemon.engine.volumes
+    name = volumes.get(request.params["name"]).name
+
+    def write(out: BinaryIO) -> None:
+        volumes.export(name, out)
+
+    return Response(body=write, headers={"Content-Type": "application/x-tar"})
+
+
+@route("POST", "/volumes/{name:path}/import")
+def import_volume(daemon: Daemon, request: Request) -> Response:
+    """The inverse: what such a tar holds is all that is in it afterwards."""
+    daemon.engine.volumes.import_(request.params["name"], request.body)
+    return Response(204)
+
+
+@route("POST", "/volumes/{name:path}/rename")
+def rename_volume(daemon: Daemon, request: Request) -> Response:
+    """Another name for it; Docker has no such route."""
+    renamed = daemon.engine.volumes.rename(request.params["name"], request.one("name"))
+    return Response(json=volume_json(renamed))
 
 
 @route("GET", "/volumes/{name:path}")

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from cellbox.containers.restart import COUNTED
 from cellbox.errors import InvalidArgument, NotSupported
 from cellbox.linux.process import signal_number
 from cellbox.model.container import (
@@ -374,11 +375,11 @@ def network_mode(spec: RunSpec) -> None:
 
 def restart(policy: RestartPolicy, auto_remove: bool) -> RestartPolicy:
     """A known policy that does not contradict the rest of the request."""
-    if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
+    if policy.name not in ("", "no", "always", "unless-stopped", *COUNTED):
         raise InvalidArgument(f"invalid restart policy: unknown policy '{policy.name}'")
     if policy.retries < 0:
         raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
-    if policy.retries and policy.name != "on-failure":
+    if policy.retries and policy.name not in COUNTED:
         raise InvalidArgument(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'"
         )

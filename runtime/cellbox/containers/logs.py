@@ -195,19 +195,25 @@ class LogReader:
         """Entries, the oldest first: of the last ``tail`` those from ``since`` to ``until``.
 
         With ``follow`` it goes on until ``ended`` says that the writer is gone, and all is read, or
-        until ``until`` has passed. Entries out of order (a clock was set) are each judged by their
-        own time, and lines that are no entries are skipped.
+        until ``until`` has passed; who follows holds the file open from this call on, and reads it
+        to its end even if it goes with its container. Entries out of order (a clock was set) are
+        each judged by their own time, and lines that are no entries are skipped.
         """
 
         def over() -> bool:
             return ended() or (until is not None and time.time() > until)
 
-        for line in journal.lines(self._path, tail=tail, follow=follow, ended=over, wait=wait):
-            entry = _parse(line)
-            if entry is None or (since is not None and entry[0] < since):
-                continue
-            if until is None or entry[0] <= until:
-                yield entry
+        if follow:
+            with suppress(OSError):  # of a container that has just gone
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        lines = journal.lines(self._path, tail=tail, follow=follow, ended=over, wait=wait)
+        return (
+            entry
+            for entry in map(_parse, lines)
+            if entry is not None
+            and (since is None or entry[0] >= since)
+            and (until is None or entry[0] <= until)
+        )
 
 
 class JsonFile:

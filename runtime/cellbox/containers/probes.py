@@ -87,6 +87,8 @@ class Probes:
         self._save()
         if changed:  # told only when it can be looked up
             self._shim.event(f"health_status: {self.monitor.status}")
+        if self.monitor.status == health.UNHEALTHY:
+            self._shim.end_unwell()
         self._wait()
 
     def _save(self) -> None:

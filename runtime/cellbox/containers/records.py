@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cellbox.containers.messages import Bundle, ExitRecord, RunState
 from cellbox.linux import process as processes
+from cellbox.linux import trees
 from cellbox.model.codec import dumps, loads
 
 T = TypeVar("T")
@@ -98,3 +99,18 @@ def read_state(run_directory: str) -> RunState | None:
 def is_current(state: RunState) -> bool:
     """Is the shim that this tells of alive?"""
     return processes.is_alive(state.shim, state.shim_start)
+
+
+def remove_quietly(path: str) -> None:
+    """Delete a directory and all in it; what cannot be deleted is left to the next engine."""
+    try:
+        os.rmdir(path)
+        return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    try:
+        trees.remove_tree(path)
+    except OSError:
+        pass

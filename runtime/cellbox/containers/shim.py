@@ -45,7 +45,7 @@ from cellbox.containers.program import Failed, step
 from cellbox.containers.streams import Client, Streams
 from cellbox.containers.task import Task, begun, start, start_exec
 from cellbox.containers.watch import Handler, bind, watch_task
-from cellbox.linux import cgroups, sockets, syscalls, trees
+from cellbox.linux import cgroups, sockets, syscalls
 from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import LogConfig, RestartPolicy
@@ -98,7 +98,7 @@ class Shim:
         self.waiting: list[socket.socket] = []
         self.log: LogWriter | None = None
         self.probes: probes.Probes | None = None
-        self.asked_to_stop = False
+        self.asked_to_stop = self.unwell = False
         self.deadlines: dict[str, tuple[float, Handler]] = {}
         self.restart_wait = 0.0
         self.started = handover["started"]
@@ -388,6 +388,7 @@ class Shim:
         assert main.exit_code is not None
         failure = control.failure_text(main.failure)
         self.probes = None
+        self.deadlines.pop("kill", None)
         oom = self._ran_out_of_memory()
         self.record = ExitRecord(
             exit_code=main.exit_code,
@@ -426,8 +427,9 @@ class Shim:
         if "restart" not in self.facts:
             return False
         policy = from_json(RestartPolicy, self.facts["restart"])
-        count = self.state.restarts
-        if not restart.wanted(policy, exit_code, count, self.asked_to_stop):
+        count, unwell = self.state.restarts, self.unwell
+        self.unwell = False
+        if not restart.wanted(policy, exit_code, count, self.asked_to_stop, unwell=unwell):
             return False
         self.restart_wait = restart.wait(self.restart_wait, time.time() - self.started)
         self.save(restarting=True, restarts=count + 1)
@@ -457,7 +459,7 @@ class Shim:
             cgroups.discard(starts.own_group())
             if self.facts.get("auto_remove"):
                 self._clear_run_directory()
-                _remove_quietly(self.directory)
+                records.remove_quietly(self.directory)
 
     def _let_mounts_go(self) -> None:
         starts.close([self.mountns])
@@ -503,7 +505,7 @@ class Shim:
         if "health" in self.facts:
             self._unlink(records.HEALTH)
         if self.saved:  # else its exit record is in there
-            _remove_quietly(self.run_directory)
+            records.remove_quietly(self.run_directory)
 
     def _unlink(self, name: str) -> None:
         with suppress(OSError):
@@ -534,6 +536,18 @@ class Shim:
         """Signal the program, and kill it after ``timeout`` seconds (below 0: never)."""
         self.asked_to_stop = True
         self.end_restart_wait()
+        self._end_main(number, timeout)
+
+    def end_unwell(self) -> None:
+        """It is not well: where its policy says so, let it end, to be started again."""
+        facts = self.facts
+        policy = from_json(RestartPolicy, facts.get("restart", {}))
+        if not self.unwell and restart.ends_unwell(policy, self.state.restarts):
+            self.unwell = True
+            number = processes.signal_number(facts.get("stop_signal", "TERM"))
+            self._end_main(number, facts.get("stop_timeout", 10.0))
+
+    def _end_main(self, number: int, timeout: float) -> None:
         main = self.main
         if main is None:
             return
@@ -630,17 +644,3 @@ class Shim:
             event = {"time": time.time(), "kind": kind, "action": action, "id": id}
             line = json.dumps({**event, "attributes": attributes}).encode()
             journal.append(log or self.facts["events"], line, limit=journal.EVENTS_LIMIT)
-
-
-def _remove_quietly(path: str) -> None:
-    try:
-        os.rmdir(path)
-        return
-    except FileNotFoundError:
-        return
-    except OSError:
-        pass
-    try:
-        trees.remove_tree(path)
-    except OSError:  # the next engine tidies up
-        pass

@@ -14,7 +14,6 @@ import platform as machine
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from cellbox.errors import InvalidArgument, NotSupported
@@ -30,6 +29,7 @@ from cellbox.model.image import (
     ImageConfig,
     Platform,
 )
+from cellbox.model.times import instant, timestamp
 
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
@@ -263,7 +263,7 @@ def parse_config(data: bytes) -> ParsedConfig:
         ),
         diff_ids=tuple(check_digest(item) for item in diff_ids),
         history=tuple(_parse_history(item) for item in reader.items("history")),
-        created=parse_time(reader.text("created")),
+        created=instant(reader.text("created")),
         author=reader.text("author"),
         comment=reader.text("comment"),
     )
@@ -300,29 +300,11 @@ def _parse_health(reader: _Reader) -> HealthCheck:
 def _parse_history(value: Any) -> HistoryEntry:
     reader = _Reader(value, "image config: history")
     return HistoryEntry(
-        created=parse_time(reader.text("created")),
+        created=instant(reader.text("created")),
         created_by=reader.text("created_by"),
         comment=reader.text("comment"),
         empty_layer=reader.flag("empty_layer"),
     )
-
-
-def parse_time(text: str) -> float | None:
-    """Seconds since the epoch of an RFC 3339 time; None for none, nonsense, and Go's year 1."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
-    if not match or text.startswith("0001-"):
-        return None
-    try:
-        whole = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return whole.timestamp() + float(match[2] or 0)
-
-
-def format_time(instant: float) -> str:
-    """RFC 3339 in UTC, with as many digits of a second as there are (at most microseconds)."""
-    text = datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")
-    return text.removesuffix("+00:00").rstrip("0").rstrip(".") + "Z"
 
 
 def write_config(image: ParsedConfig) -> bytes:
@@ -336,7 +318,7 @@ def write_config(image: ParsedConfig) -> bytes:
     }
     optional = {
         "variant": image.platform.variant,
-        "created": None if image.created is None else format_time(image.created),
+        "created": None if image.created is None else timestamp(image.created),
         "author": image.author,
         "comment": image.comment,
     }
@@ -376,7 +358,7 @@ def _health_json(health: HealthCheck) -> dict[str, Any]:
 
 def _history_json(entry: HistoryEntry) -> dict[str, Any]:
     value = {
-        "created": None if entry.created is None else format_time(entry.created),
+        "created": None if entry.created is None else timestamp(entry.created),
         "created_by": entry.created_by,
         "comment": entry.comment,
         "empty_layer": entry.empty_layer,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from cellbox.errors import InvalidArgument, NotFound
 from cellbox.images import tar, tarwrite
 from cellbox.images.compression import Input, decompress, fd_reader
-from cellbox.images.extract import Extractor, Outcome, Whiteouts
+from cellbox.images.extract import OPAQUE, Extractor, Outcome, Whiteouts
 from cellbox.images.layers import Limits, extract_all, write
 from cellbox.images.pack import Options, Packer
 from cellbox.images.trees import walk
@@ -54,11 +54,18 @@ def find(root: int, path: bytes) -> Found:
     )
 
 
+def open_directory(root: int, path: bytes) -> int:
+    """A descriptor of the directory ``path`` below ``root``, of whatever it is a link to. Raises
+    NotFound, InvalidArgument."""
+    return _open(root, path.rstrip(b"/") + b"/", os.O_RDONLY | os.O_DIRECTORY)
+
+
 def pack_tree(root: int, path: bytes, out: int, options: Options | None = None) -> None:
     """Write ``path`` and all below it to ``out`` as a tar whose names start with its last name.
 
-    ``/.`` at the end, and the root, give the contents without a name before them. Directories
-    where another file system is mounted are told but not entered. Raises NotFound.
+    With ``/.`` at the end they start with ``./``, as Docker has it; those of the root have nothing
+    before them. Directories where another file system is mounted are told but not entered. Raises
+    NotFound.
     """
     fd = _open(root, path, os.O_PATH)
     try:
@@ -81,20 +88,35 @@ def _blocks(
         return
     top = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
     try:
-        if name:
-            yield tarwrite.header(
-                name + b"/",
-                tar.DIRECTORY,
-                mode=stat.S_IMODE(facts.st_mode),
-                uid=facts.st_uid,
-                gid=facts.st_gid,
-                mtime=int(facts.st_mtime),
-            )
-        prefix = name + b"/" if name else b""
+        prefix = b"./" if path.endswith(b"/.") else name + b"/" if name else b""
+        if prefix:
+            yield _header(prefix, facts)
         inner = replace(options, prefix=prefix)
         yield from Packer(top, inner).entries(walk(top, one_device=True))
     finally:
         os.close(top)
+
+
+def _header(name: bytes, facts: os.stat_result) -> bytes:
+    return tarwrite.header(
+        name,
+        tar.DIRECTORY,
+        mode=stat.S_IMODE(facts.st_mode),
+        uid=facts.st_uid,
+        gid=facts.st_gid,
+        mtime=int(facts.st_mtime),
+    )
+
+
+def layer_of(directory: int, path: bytes) -> Iterator[bytes]:
+    """The entries of a layer in which ``path`` is as ``directory``, whatever the layers below have
+    there, without the archive's end."""
+    prefix = path.strip(b"/") + b"/"
+    yield _header(prefix, os.fstat(directory))
+    yield tarwrite.header(prefix + OPAQUE, mode=0)
+    packer = Packer(directory, Options(prefix=prefix))
+    for name, facts in walk(directory, one_device=True):
+        yield from packer.entry(name, facts)
 
 
 def unpack_tree(

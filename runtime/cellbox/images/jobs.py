@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from cellbox.images import cp, diff, layers, trees
+from cellbox import volumes
+from cellbox.images import cp, diff, layers, populate, tarwrite, trees
 from cellbox.images.compression import fd_reader, part_reader
 from cellbox.images.extract import Whiteouts
 from cellbox.images.pack import Options
@@ -175,9 +176,86 @@ def tree_unpack(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     return asdict(outcome)
 
 
+def unpack_layer(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Make the layer in ``fds[0]`` all that is in the writable directory ``upper``; with ``copied``
+    put it over the plain copy of the layers below that is there."""
+    copied = bool(args.get("copied"))
+    with _directories(args["upper"]) as (root,):
+        _enter(root)
+        if not copied:
+            _empty(root)
+        whiteouts = Whiteouts.REMOVE if copied else Whiteouts.OVERLAY
+        applied = layers.apply(fd_reader(fds[0]), root, whiteouts=whiteouts)
+    return asdict(applied.outcome)
+
+
+def _empty(root: int) -> None:
+    for name in os.listdir(root):
+        remove_tree(name, dir_fd=root)
+
+
 def tree_stat(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     """What is at ``path`` below the directory ``fds[0]``: the fields of :class:`cp.Found`."""
     return asdict(cp.find(fds[0], os.fsencode(args["path"])))
+
+
+def fill_volume(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Fill the volume in the directory ``volume``, if it is empty, with what is at ``path`` below
+    the directory ``fds[0]``; without a ``path`` only finish what was begun. Returns ``filled``."""
+    data = os.path.join(args["volume"], volumes.DATA)
+    # With a file system of its own it has the copy in it too, so that that can be moved.
+    stage = data if volumes.is_mounted(args["volume"]) else args["volume"]
+    with _directories(stage, data) as (volume, target):
+        if not args.get("path"):
+            populate.finish(volume, target)
+            return {"filled": False}
+        return {"filled": populate.fill(fds[0], os.fsencode(args["path"]), volume, target)}
+
+
+def pack_volume(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Write the directory ``path`` to ``fds[0]`` as a tar that begins with ``./``."""
+    with _directories(args["path"]) as (root,):
+        cp.pack_tree(root, b"/.", fds[0])
+    return {}
+
+
+def layer_volumes(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Write a layer that holds ``volumes`` to ``fds[0]``: of each the directory here, the path in
+    it, and its path in the image. Returns ``diff_id`` and ``tar_size``."""
+
+    def blocks() -> Iterator[bytes]:
+        for directory, inside, path in args["volumes"]:
+            with _directories(directory) as (root,):
+                top = cp.open_directory(root, os.fsencode(inside))
+                try:
+                    yield from cp.layer_of(top, os.fsencode(path))
+                finally:
+                    os.close(top)
+        yield tarwrite.END
+
+    digest, size = layers.write(blocks(), fds[0])
+    return {"diff_id": digest, "tar_size": size}
+
+
+def unpack_volume(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Make what the tar in ``fds[0]`` holds all that is in the directory ``path``. Returns the
+    counts of :class:`extract.Outcome`."""
+    with _directories(args["path"]) as (root,):
+        _enter(root)
+        _empty(root)
+        return asdict(cp.unpack_tree(root, b"/", fds[0]))
+
+
+def mount_volume(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Mount a volume on itself; arguments as :func:`cellbox.volumes.attach` has them."""
+    volumes.attach(**args)
+    return {}
+
+
+def unmount_volume(args: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """Take away what is mounted on the volume in ``directory``."""
+    volumes.detach(args["directory"])
+    return {}
 
 
 JOBS: dict[str, Job] = {
@@ -191,5 +269,12 @@ JOBS: dict[str, Job] = {
     "tree-pack": tree_pack,
     "tree-unpack": tree_unpack,
     "tree-stat": tree_stat,
+    "layer-unpack": unpack_layer,
+    "volume-fill": fill_volume,
+    "volume-pack": pack_volume,
+    "volume-unpack": unpack_volume,
+    "volumes-layer": layer_volumes,
+    "volume-mount": mount_volume,
+    "volume-unmount": unmount_volume,
 }
 """Every job of this room by its name; the function's docstring tells arguments and result."""

@@ -45,11 +45,13 @@ class OverlaySnapshotter:
 
     def mounts(self, layers: Sequence[Path], writable: Path | None) -> tuple[Mount, ...]:
         """One overlay; one layer that nobody writes to is a bind mount. Raises NotSupported."""
-        if len(layers) > MAX_LAYERS:
+        # Of a layer that an image has twice (the empty one, most often) the upper place counts: it
+        # says all that the lower one does, and the kernel takes a directory only once (ELOOP).
+        lowers = tuple(dict.fromkeys(str(layer) for layer in reversed(layers)))
+        if len(lowers) > MAX_LAYERS:
             raise NotSupported(
-                f"the image has {len(layers)} layers and overlayfs takes {MAX_LAYERS}: squash it"
+                f"the image has {len(lowers)} layers and overlayfs takes {MAX_LAYERS}: squash it"
             )
-        lowers = tuple(str(layer) for layer in reversed(layers))
         if writable is None and len(lowers) == 1:
             return (Mount("bind", "/", source=lowers[0], flags=("ro",), idmap=True),)
         if writable is None:

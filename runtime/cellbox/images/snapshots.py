@@ -192,9 +192,13 @@ class LayerStore:
             "latest": latest,
             "exclude": list(exclude),
         }
+        return self.from_job("pack", args)
+
+    def from_job(self, job: str, args: Mapping[str, Any]) -> Staged:
+        """Make a layer of what a job writes to its one descriptor; it returns the ``diff_id``."""
         reader, writer = os.pipe()
         with ThreadPoolExecutor(1) as pool:
-            packing = pool.submit(self._pack, args, writer)
+            packing = pool.submit(self._pack, job, args, writer)
             try:
                 staged = self.apply("", OCI_LAYER, reader)
             except BaseException:
@@ -214,9 +218,9 @@ class LayerStore:
             raise
         return staged
 
-    def _pack(self, args: Mapping[str, Any], writer: int) -> dict[str, Any]:
+    def _pack(self, job: str, args: Mapping[str, Any], writer: int) -> dict[str, Any]:
         try:
-            return self._work("pack", args, [writer])
+            return self._work(job, args, [writer])
         finally:
             os.close(writer)
 

@@ -58,7 +58,7 @@ class Stream:
     """Exact reads from blocks of any size; no byte is copied that need not be."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
+        self._blocks = filter(None, blocks)  # an empty one is not the end
         self._block = b""
         self._at = 0
         self._before = 0

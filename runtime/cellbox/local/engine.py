@@ -9,9 +9,10 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cellbox
-from cellbox.engine import Containers, Files, Filters, Images, Networks, Volumes
+from cellbox.engine import Containers, Files, Filters, Images, Networks, Plugins, Volumes
 from cellbox.linux import cgroups, idmap
 from cellbox.local import check as checks
 from cellbox.local import doctor as machine
@@ -20,12 +21,14 @@ from cellbox.local.containers import LocalContainers
 from cellbox.local.files import LocalFiles
 from cellbox.local.images import LocalImages
 from cellbox.local.places import root_directory, run_directory
+from cellbox.local.plugins import LocalPlugins
 from cellbox.local.store import Store
 from cellbox.model.container import Status
 from cellbox.model.event import Event
-from cellbox.model.plugin import Plugin
 from cellbox.model.system import Damage, DiskUsage, Finding, Info
-from cellbox.plugins import REGISTRY
+
+if TYPE_CHECKING:
+    from cellbox.drivers.finder import Finder
 
 
 class LocalEngine:
@@ -63,6 +66,15 @@ class LocalEngine:
     def volumes(self) -> Volumes:
         return self._containers.mounting.volumes
 
+    @property
+    def plugins(self) -> Plugins:
+        return LocalPlugins(self._store)
+
+    @property
+    def drivers(self) -> Finder:
+        """The programs that speak Docker's plugin protocol."""
+        return self._store.drivers
+
     def info(self) -> Info:
         counts = [container.status for container in self._containers.list(all=True)]
         running = sum(status in (Status.RUNNING, Status.RESTARTING) for status in counts)
@@ -96,9 +108,6 @@ class LocalEngine:
             warnings=tuple(warnings),
         )
 
-    def plugins(self) -> list[Plugin]:
-        return REGISTRY.all()
-
     def disk_usage(self) -> list[DiskUsage]:
         return usage.measure(self._store, self._containers)
 
@@ -122,7 +131,7 @@ class LocalEngine:
 
     def close(self) -> None:
         self._containers.close()
-        self._store.state.close()
+        self._store.close()
 
 
 def _mode() -> str:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from cellbox.build.changes import apply_changes
 from cellbox.engine import Filters, Tell, Watch
 from cellbox.errors import InUse, InvalidArgument, NotFound, NotSupported, WrongState
 from cellbox.images import archive, config, encode
-from cellbox.images.changes import apply_changes
 from cellbox.images.compression import Input, decompress
 from cellbox.images.content import ContentStore
 from cellbox.images.snapshots import LayerStore, Staged
@@ -28,7 +28,7 @@ from cellbox.local.records import ContainerRecord
 from cellbox.local.store import HOST_NAMES, Store, labels_match
 from cellbox.model import reference
 from cellbox.model.build import BuildSpec
-from cellbox.model.container import RunSpec, Status
+from cellbox.model.container import MountKind, RunSpec, Status
 from cellbox.model.image import (
     OCI_LAYER,
     Descriptor,
@@ -57,9 +57,7 @@ class LocalImages:
     def get(self, ref: str) -> Image:
         return self._store.image(ref)
 
-    def list(
-        self, *, all: bool = False, filters: Filters | None = None
-    ) -> builtins.list[Image]:
+    def list(self, *, all: bool = False, filters: Filters | None = None) -> builtins.list[Image]:
         found = self._store.state.images.all()
         if not all:
             parents = {image.parent for image in found}
@@ -321,6 +319,7 @@ class LocalImages:
         author: str = "",
         changes: Sequence[str] = (),
         pause: bool = True,
+        volumes: bool = False,
     ) -> Image:
         store, containers = self._store, self._containers
         record = containers.record(container)
@@ -336,13 +335,16 @@ class LocalImages:
         with store.leased("commit") as (content, layers):
             paused = pause and self._freeze(record.id)
             try:
-                layer = _keep(self._packed(base, record, layers), layers)
+                added = [_keep(self._packed(base, record, layers), layers)]
+                if volumes and any(one.kind is MountKind.VOLUME for one in record.mounts):
+                    added.append(_keep(self._packed_volumes(record, layers), layers))
             finally:
                 if paused:
                     containers.unpause(record.id)
             parsed = config.parse_config(content.read(base.id, config.CONFIG_LIMIT))
-            parsed = _with_step(parsed, layer, made, " ".join(record.command), message, author)
-            image = self._add_made(content, parsed, (*base.layers, layer), tags, parent=base.id)
+            for layer in added:
+                parsed = _with_step(parsed, layer, made, " ".join(record.command), message, author)
+            image = self._add_made(content, parsed, (*base.layers, *added), tags, parent=base.id)
         store.emit("container", "commit", record.id, imageID=image.id, name=record.name)
         return image
 
@@ -364,8 +366,13 @@ class LocalImages:
         """Make an image without a name: the layers of ``parent`` (none where it is empty), the
         changes of ``container`` on top where one is named, and this config."""
         with self._store.leased("build") as (content, layers):
-            before, below = config.ParsedConfig(ImageConfig(), config.host_platform(), ()), ()
+            before = config.ParsedConfig(ImageConfig(), config.host_platform(), ())
+            below: tuple[Layer, ...] = ()
             if parent:
+                if is_host(self.get(parent)):
+                    raise NotSupported(
+                        "nothing can be built on the image host: begin with one that has layers"
+                    )
                 below = self.get(parent).layers
                 before = config.parse_config(content.read(parent, config.CONFIG_LIMIT))
             layer = None
@@ -396,6 +403,17 @@ class LocalImages:
             lowers=lowers if part.copied else (),
             exclude=writable.made_points(self._store, part),
         )
+
+    def _packed_volumes(self, record: ContainerRecord, layers: LayerStore) -> Staged:
+        """What is in the container's volumes, where it has them."""
+        found = []
+        with contextlib.ExitStack() as held:
+            for mount in sorted(record.mounts, key=lambda one: one.target):
+                if mount.kind is MountKind.VOLUME:
+                    volumes = self._containers.mounting.volumes
+                    path = held.enter_context(volumes.at_hand(mount.source))
+                    found.append((path, mount.subpath or "/", mount.target))
+            return layers.from_job("volumes-layer", {"volumes": found})
 
     def _add_made(
         self,

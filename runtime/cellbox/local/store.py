@@ -26,6 +26,7 @@ from cellbox.plugins import REGISTRY, CredentialHelper
 
 if TYPE_CHECKING:
     from cellbox.drivers.finder import Finder
+    from cellbox.local.managed import Managed
     from cellbox.registry.client import Client
 
 HOST_NAMES = frozenset({"host", "host:latest"})
@@ -70,7 +71,14 @@ class Store:
         from cellbox.drivers.finder import Finder  # with what it takes to speak to them
         from cellbox.drivers.places import folders
 
-        return Finder(folders(self.run / "plugins"))
+        return Finder(folders(self.run / "plugins"), self.managed.place)
+
+    @cached_property
+    def managed(self) -> Managed:
+        """The plugins that came as images."""
+        from cellbox.local.managed import Managed
+
+        return Managed(self)
 
     @cached_property
     def host(self) -> HostImage:
@@ -121,6 +129,12 @@ class Store:
         return gc.collect(
             self.state, gc.DiskStores(self.root, self.content, self.layers), self.root
         )
+
+    def close(self) -> None:
+        """Let go of databases; the next use opens them again."""
+        if "managed" in vars(self):
+            self.managed.close()
+        self.state.close()
 
     @contextmanager
     def leased(self, what: str) -> Iterator[tuple[LeasedContent, LeasedLayers]]:

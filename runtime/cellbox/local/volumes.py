@@ -145,8 +145,7 @@ class LocalVolumes:
             return int(self._store.launcher.work("usage", {"path": path})["size"])
 
     def export(self, name: str, out: BinaryIO) -> None:
-        record = self._record(name)
-        with self._mounted(record.spec) as path, writing(out) as fd:
+        with self.at_hand(name) as path, writing(out) as fd:
             with self._store.told(f"export {name}"):
                 self._store.launcher.work("volume-pack", {"path": path}, [fd])
 
@@ -154,19 +153,9 @@ class LocalVolumes:
         record = self._record(name)
         if record.spec.driver == LOCAL and options(record.spec.options).bound:
             raise NotSupported(f"volume {name} is a directory of the host: put the files there")
-        with self._mounted(record.spec) as path, reading(source) as fd:
+        with self.at_hand(name) as path, reading(source) as fd:
             with self._store.told(f"import into {name}"):
                 self._store.launcher.work("volume-unpack", {"path": path}, [fd])
-
-    @contextlib.contextmanager
-    def _mounted(self, spec: VolumeSpec) -> Iterator[str]:
-        """Where the volume's files are, while the block lasts."""
-        with self._store.told(f"volume {spec.name}"):
-            path = self.mount(spec, "")
-        try:
-            yield path
-        finally:
-            self.unmount(spec, "")
 
     # What containers need ------------------------------------------------------------------------
 
@@ -215,6 +204,17 @@ class LocalVolumes:
             return
         if spec.driver != LOCAL or not self._is_used(spec.name, container):
             self._driver(spec.driver).unmount(spec.name, container)
+
+    @contextlib.contextmanager
+    def at_hand(self, name: str) -> Iterator[str]:
+        """Where the volume's files are, while the block lasts. Raises NotFound."""
+        spec = self._record(name).spec
+        with self._store.told(f"volume {name}"):
+            path = self.mount(spec, "")
+        try:
+            yield path
+        finally:
+            self.unmount(spec, "")
 
     def moves(self, spec: VolumeSpec) -> bool:
         """Is something to be done before a container can have it, and afterwards?"""
@@ -328,20 +328,19 @@ class LocalVolumes:
             return self.local
         if name not in self._plugins:
             try:
-                made = self._found(name)
-            except NotFound as error:
-                raise NotFound("volume driver", name, "known: local, and plugins") from error
-            self._plugins[name] = _Guarded(name, made)
+                self._plugins[name] = _Guarded(name, REGISTRY.load(PluginKind.VOLUME, name)())
+            except NotFound:
+                return _Guarded(name, self._program(name))
         return self._plugins[name]
 
-    def _found(self, name: str) -> VolumeDriver:
-        """A plugin's driver: of a package, or else of another program."""
-        with contextlib.suppress(NotFound):
-            driver: VolumeDriver = REGISTRY.load(PluginKind.VOLUME, name)()
-            return driver
+    def _program(self, name: str) -> VolumeDriver:
+        """The driver of another program, looked for each time: it may come and go."""
         from cellbox.drivers.volumes import INTERFACE, VolumeProgram
 
-        return VolumeProgram(self._store.drivers.find(name, INTERFACE))
+        try:
+            return VolumeProgram(self._store.drivers.find(name, INTERFACE))
+        except NotFound as error:
+            raise NotFound("volume driver", name, "known: local, and plugins") from error
 
 
 class _Guarded:

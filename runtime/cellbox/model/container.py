@@ -170,7 +170,8 @@ class Security:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """``no``, ``always``, ``unless-stopped`` or ``on-failure``, the last with at most ``retries``
+    """``no``, ``always``, ``unless-stopped``, ``on-failure`` or ``on-unhealthy`` (which is not
+    Docker's: also when its health check finds it unhealthy), the last two with at most ``retries``
     (0: no bound)."""
 
     name: str = "no"
@@ -210,7 +211,7 @@ class RunSpec:
     listed; empty for no restriction. ``volumes_from`` are ``CONTAINER[:ro]``. ``stdin_once`` ends
     its standard input with the first client that has attached to it; ``attached`` names the streams
     (``stdin``, ...) that this client wanted. ``platform`` is ``os/architecture[/variant]`` or
-    empty.
+    empty. Without ``image_volumes`` it has no volumes but those that are asked for.
     """
 
     image: str
@@ -249,6 +250,7 @@ class RunSpec:
     mounts: tuple[MountSpec, ...] = ()
     volumes_from: tuple[str, ...] = ()
     volume_driver: str = ""
+    image_volumes: bool = True
     devices: tuple[DeviceSpec, ...] = ()
     shm_size: int | None = None
     limits: Limits = Limits()

@@ -18,6 +18,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+PLUGIN_CONFIG = "application/vnd.docker.plugin.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})

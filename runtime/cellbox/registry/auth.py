@@ -22,8 +22,8 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from cellbox.errors import Unauthorized, Unavailable
+from cellbox.model.registry import Credential
 from cellbox.plugins import Login
-from cellbox.registry.credentials import Credential
 from cellbox.registry.origins import Origin, check_lead, origin_of
 
 MAX_HEADER = 8192

@@ -15,11 +15,11 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cellbox.errors import InvalidArgument, NotSupported, Unauthorized
+from cellbox.model.registry import Credential
 from cellbox.plugins import CredentialHelper, Login
 from cellbox.registry.config import HUB
 
@@ -29,17 +29,6 @@ HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_SECONDS = 30
 _NOT_FOUND = "credentials not found in native keychain"
 _TOKEN_USER = "<token>"
-
-
-@dataclass(frozen=True)
-class Credential:
-    """A user name and password, or an ``identity_token`` that is exchanged for others, or a
-    ``registry_token`` that is sent as it is. Secrets do not show in the repr."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
 
 
 class Credentials:

@@ -12,7 +12,7 @@ interrupted leaves what arrived in the content store's ingest, where the next on
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +39,7 @@ from cellbox.model.image import (
     INDEXES,
     OCI_CONFIG,
     OCI_LAYER,
+    PLUGIN_CONFIG,
     Descriptor,
     Platform,
     Progress,
@@ -103,12 +104,14 @@ def pull(
     current: str = "",
     discard: Callable[[Any], None] | None = None,
     new_stop: Callable[[], Stop] = Stop,
+    config_types: Collection[str] = (OCI_CONFIG, DOCKER_CONFIG),
 ) -> Pulled:
     """Bring an image's manifest, config and layers here, from the first server that can give them.
 
     ``discard`` gets whatever ``unpack`` returned and is not in the result, so that nothing stays
     behind when a pull fails or a layer had to be unpacked twice. ``platform`` is this machine's by
     default. ``current`` is the digest of the config that the name stands for now, for the status.
+    What has a config of another type than ``config_types`` is not brought.
     Raises NotFound, Unauthorized, Unavailable, IntegrityError, InvalidArgument (a malformed
     document), NotSupported (another platform, a foreign layer).
     """
@@ -116,7 +119,8 @@ def pull(
 
     def attempt(source: Repository) -> Pulled:
         made = _Made(unpack, discard or _ignore)
-        task = _Pull(source, client, store, made, have_layer, wanted, watch or _ignore, new_stop())
+        stop, told = new_stop(), watch or _ignore
+        task = _Pull(source, client, store, made, have_layer, wanted, told, stop, config_types)
         with made:
             return task.run(parallel, current)
 
@@ -173,12 +177,13 @@ class _Pull:
     wanted: Platform
     watch: Watch
     stop: Stop
+    config_types: Collection[str]
     failures: list[BaseException] = field(default_factory=list)
 
     def run(self, parallel: int, current: str) -> Pulled:
         reference = self.source.reference
-        self.watch(Progress(reference.identifier, f"Pulling from {reference.path}"))
         resolved = self.source.resolve()
+        self.watch(Progress(reference.identifier, f"Pulling from {reference.path}"))
         descriptor, manifest = self._manifest(resolved)
         config = self._config(manifest.config)
         faults.point("pull.manifest.stored")
@@ -217,10 +222,11 @@ class _Pull:
         return fetched.data
 
     def _config(self, descriptor: Descriptor) -> bytes:
-        if descriptor.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+        if descriptor.media_type not in self.config_types:
             kind = descriptor.media_type[:100] or "unknown"
             name = self.source.reference.familiar
-            raise NotSupported(f"{name} is not a container image: its config is {kind!r}")
+            wanted = "a plugin" if PLUGIN_CONFIG in self.config_types else "a container image"
+            raise NotSupported(f"{name} is not {wanted}: its config is {kind!r}")
         if descriptor.size > CONFIG_LIMIT:
             raise InvalidArgument(f"an image config of {descriptor.size} bytes is too large")
         try:

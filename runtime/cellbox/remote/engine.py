@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from cellbox.engine import Containers, Files, Filters, Images, Networks, Volumes
+from cellbox.engine import Containers, Files, Filters, Images, Networks, Plugins, Volumes
 from cellbox.errors import CellboxError, NotSupported
 from cellbox.model.event import Event
-from cellbox.model.plugin import Plugin
 from cellbox.model.system import Damage, DiskUsage, Finding, Info
 from cellbox.remote.address import Address
 from cellbox.remote.containers import RemoteContainers
@@ -20,10 +19,11 @@ from cellbox.remote.exchange import Documents
 from cellbox.remote.files import RemoteFiles
 from cellbox.remote.images import RemoteImages
 from cellbox.remote.networks import RemoteNetworks
+from cellbox.remote.plugins import RemotePlugins
 from cellbox.remote.transport import Transport
 from cellbox.remote.volumes import RemoteVolumes
 from cellbox.wire.events import event_from
-from cellbox.wire.system import disk_usage_from, info_from, plugins_from
+from cellbox.wire.system import disk_usage_from, info_from
 
 
 class RemoteEngine:
@@ -37,6 +37,7 @@ class RemoteEngine:
         self._files = RemoteFiles(self._http)
         self._networks = RemoteNetworks(self._http)
         self._volumes = RemoteVolumes(self._http)
+        self._plugins = RemotePlugins(self._http)
 
     @property
     def url(self) -> str:
@@ -62,11 +63,12 @@ class RemoteEngine:
     def volumes(self) -> Volumes:
         return self._volumes
 
+    @property
+    def plugins(self) -> Plugins:
+        return self._plugins
+
     def info(self) -> Info:
         return info_from(self._http.json("GET", "/info"))
-
-    def plugins(self) -> list[Plugin]:
-        return plugins_from(self._http.json("GET", "/info"))
 
     def disk_usage(self) -> list[DiskUsage]:
         return disk_usage_from(self._http.json("GET", "/system/df"))

@@ -20,6 +20,7 @@ from cellbox.registry.config import HUB
 from cellbox.registry.credentials import HUB_KEY, Credentials
 from cellbox.remote import paths
 from cellbox.remote.gather import gathered
+from cellbox.remote.own import own
 from cellbox.remote.transport import Transport
 from cellbox.wire.builds import CONFIG_HEADER, build_query, credentials_header
 from cellbox.wire.images import image_from
@@ -58,14 +59,14 @@ class RemoteImages:
             "tag": named.identifier,
             "platform": platform or None,
         }
-        headers = _shown(named.domain, auth)
-        _watched(self._http.steps("POST", "/images/create", query, headers=headers), watch)
+        headers = shown(named.domain, auth)
+        watched(self._http.steps("POST", "/images/create", query, headers=headers), watch)
         return self.get(named.familiar)
 
     def distribution(self, ref: str, *, auth: Credential | None = None) -> Distribution:
         named = reference.parse(ref)
         path = paths.distribution(named.familiar)
-        headers = _shown(named.domain, auth)
+        headers = shown(named.domain, auth)
         return distribution_from(self._http.json("GET", path, headers=headers))
 
     def login(self, registry: str, auth: Credential) -> None:
@@ -137,6 +138,7 @@ class RemoteImages:
         author: str = "",
         changes: Sequence[str] = (),
         pause: bool = True,
+        volumes: bool = False,
     ) -> Image:
         query = {
             "container": container,
@@ -146,7 +148,11 @@ class RemoteImages:
             "changes": list(changes),
             "pause": pause,
         }
-        return self.get(self._http.json("POST", "/commit", query, json={})["Id"])
+        if not volumes:
+            return self.get(self._http.json("POST", "/commit", query, json={})["Id"])
+        with own("include volumes in an image"):
+            path, query = paths.container(container, "/commit"), {**query, "volumes": True}
+            return self.get(self._http.json("POST", path, query, json={})["Id"])
 
     def build(
         self,
@@ -183,7 +189,7 @@ def _built(step: Any) -> str:
     return str(told) or (found[1] if found else "")
 
 
-def _shown(domain: str, auth: Credential | None) -> dict[str, str]:
+def shown(domain: str, auth: Credential | None) -> dict[str, str]:
     """What the daemon is to show the registry: ``auth``, else what this user is logged in with."""
     hub = domain == reference.DEFAULT_DOMAIN
     if auth is None:
@@ -210,6 +216,6 @@ def _told(steps: Iterable[Any], watch: Watch | None) -> Iterator[Any]:
         yield step
 
 
-def _watched(steps: Iterable[Any], watch: Watch | None) -> None:
+def watched(steps: Iterable[Any], watch: Watch | None) -> None:
     for _ in _told(steps, watch):
         pass

@@ -32,6 +32,11 @@ def distribution(ref: str) -> str:
     return f"/distribution/{_image_name(ref)}/json"
 
 
+def plugin(ref: str, rest: str = "") -> str:
+    """The path of a plugin, whose name is as an image's."""
+    return f"/plugins/{_image_name(ref)}{rest}"
+
+
 def _image_name(ref: str) -> str:
     if any(part in ("", ".", "..") for part in ref.split("/")):
         raise InvalidReference("invalid reference format")

@@ -105,11 +105,12 @@ class Transport:
         path: str,
         query: Query | None = None,
         *,
+        json: Any = None,
         body: BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Generator[Any, None, None]:
         """The JSON documents of a long task, as they come. An ``error`` among them is raised."""
-        more = _payload(None, body, headers)
+        more = _payload(json, body, headers)
         answer = self._send(method, self._url(path, query), **more, stream=True)
         lines = Lines()
         with contextlib.closing(answer):

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
-import shlex
+import re
 from typing import Any
 
 from cellbox.wire.fields import Fields
 
 Json = dict[str, Any]
 
+_PLAIN = re.compile(r"[\w./:@%+,-]*", re.ASCII)
+
 
 def lines_of(config: Json) -> list[str]:
     """One line for each thing that the config says. Raises InvalidArgument for values of another
     type than Docker's."""
     fields = Fields(config, "Config")
-    pairs = [f"{key}={value}" for key, value in fields.text_map("Labels").items()]
+    labels = fields.text_map("Labels").items()
+    env = (word.partition("=")[::2] for word in fields.texts("Env"))
     entrypoint, command = fields.words("Entrypoint"), fields.words("Cmd")
     words = {
-        "ENV": [shlex.quote(word) for word in fields.texts("Env")],
-        "LABEL": [shlex.quote(pair) for pair in pairs],
+        "ENV": [f"{_quoted(name)}={_quoted(value)}" for name, value in env],
+        "LABEL": [f"{_quoted(name)}={_quoted(value)}" for name, value in labels],
         "EXPOSE": list(fields.names("ExposedPorts")),
         "VOLUME": [json.dumps([path]) for path in fields.names("Volumes")],
         "ENTRYPOINT": [json.dumps(list(entrypoint))] if entrypoint else [],
         "CMD": [json.dumps(list(command))] if command else [],
         "USER": [fields.text("User")],
-        "WORKDIR": [shlex.quote(path)] if (path := fields.text("WorkingDir")) else [],
+        "WORKDIR": [_quoted(path)] if (path := fields.text("WorkingDir")) else [],
         "STOPSIGNAL": [fields.text("StopSignal")],
         "ONBUILD": list(fields.texts("OnBuild")),
     }
     return [f"{word} {rest}" for word, found in words.items() for rest in found if rest]
+
+
+def _quoted(text: str) -> str:
+    """A word of a Dockerfile that is ``text`` when it is read."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + re.sub(r'(["$\\])', r"\\\1", text) + '"'

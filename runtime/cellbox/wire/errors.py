@@ -27,6 +27,7 @@ from cellbox.errors import (
     NotSupported,
     PermissionDenied,
     StartError,
+    StepFailed,
     Unauthorized,
     Unavailable,
     WrongState,
@@ -88,7 +89,7 @@ def _not_found_message(error: NotFound) -> str:
 
 def error_from(status: int, message: str) -> CellboxError:
     """The error that a daemon's answer stands for."""
-    for recognise in (_start_error, _dockerfile_error, _not_found, _by_words):
+    for recognise in (_start_error, _dockerfile_error, _step_failed, _not_found, _by_words):
         if error := recognise(status, message):
             return error
     return _by_status(status, message)
@@ -131,6 +132,14 @@ _DOCKERFILE = re.compile(r"dockerfile parse error (?:on )?line (\d+): (.*)", re.
 def _dockerfile_error(status: int, message: str) -> DockerfileError | None:
     found = _DOCKERFILE.search(message)
     return DockerfileError(found[2], int(found[1])) if found else None
+
+
+_STEP = re.compile(r"The command '(.*)' returned a non-zero code: (\d+)", re.DOTALL)
+
+
+def _step_failed(status: int, message: str) -> StepFailed | None:
+    found = _STEP.fullmatch(message)
+    return StepFailed(found[1], int(found[2])) if found else None
 
 
 _NOT_THERE: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -180,7 +189,7 @@ _WORDS: tuple[tuple[str, frozenset[int], Callable[[str], CellboxError]], ...] = 
     (
         "is not running|is not paused|is already paused|is paused|is restarting"
         "|stop the container before|cannot start a paused|removal of container"
-        "|marked for removal|non running container",
+        "|marked for removal|non running container|is running|has been started",
         frozenset({409, 500}),
         WrongState,
     ),

@@ -30,6 +30,7 @@ from cellbox.wire.mounts import mounts_json
 from cellbox.wire.ports import port_bindings_json
 
 EGRESS = "cellbox.egress"
+IMAGE_VOLUMES = "cellbox.image-volumes"
 """The annotation that restricts what a container can reach: ``none``, ``dns:NAME`` or CIDR, with
 commas between them."""
 
@@ -121,7 +122,7 @@ def host_config_body(spec: RunSpec) -> Json:
         "ReadonlyPaths": paths,
         "Annotations": _annotations(spec) or None,
         "Devices": [_device(device) for device in spec.devices],
-        "Ulimits": [_ulimit(limit) for limit in spec.ulimits] or None,
+        "Ulimits": [ulimit_json(limit) for limit in spec.ulimits] or None,
         **limits_json(spec.limits),
     }
 
@@ -131,6 +132,7 @@ def read_host_config(host: Fields) -> dict[str, Any]:
     and ports."""
     annotations = host.text_map("Annotations")
     egress = annotations.pop(EGRESS, "")
+    image_volumes = annotations.pop(IMAGE_VOLUMES, "") != "ignore"
     return {
         "log": _read_log(host.inner("LogConfig", "LogConfig")),
         "network": host.text("NetworkMode") or "default",
@@ -152,8 +154,9 @@ def read_host_config(host: Fields) -> dict[str, Any]:
         "init": host.flag("Init"),
         "annotations": annotations,
         "egress": tuple(word for word in egress.split(",") if word),
+        "image_volumes": image_volumes,
         "devices": tuple(map(_read_device, host.items("Devices", "DeviceMapping"))),
-        "ulimits": tuple(map(_read_ulimit, host.items("Ulimits", "Ulimit"))),
+        "ulimits": tuple(map(read_ulimit, host.items("Ulimits", "Ulimit"))),
         "limits": _unbounded(read_limits(host)),
     }
 
@@ -227,11 +230,13 @@ def _read_cpus(resources: Fields) -> float | None:
     return nano / _NANO if nano else None
 
 
-def _ulimit(limit: Ulimit) -> Json:
+def ulimit_json(limit: Ulimit) -> Json:
+    """``Ulimit``."""
     return {"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard}
 
 
-def _read_ulimit(limit: Fields) -> Ulimit:
+def read_ulimit(limit: Fields) -> Ulimit:
+    """The inverse."""
     return Ulimit(limit.text("Name"), limit.whole("Soft"), limit.whole("Hard"))
 
 
@@ -302,4 +307,8 @@ def _read_log(log: Fields) -> LogConfig:
 
 
 def _annotations(spec: RunSpec) -> dict[str, str]:
-    return {**spec.annotations, **({EGRESS: ",".join(spec.egress)} if spec.egress else {})}
+    ours = {
+        EGRESS: ",".join(spec.egress),
+        IMAGE_VOLUMES: "" if spec.image_volumes else "ignore",
+    }
+    return {**spec.annotations, **{name: text for name, text in ours.items() if text}}

@@ -15,8 +15,8 @@ from cellbox.wire.fields import Fields, Json
 
 
 def image_json(facts: Image) -> Json:
-    """``docker inspect IMAGE``. ``Container`` and ``ContainerConfig`` left the API with 1.45, and are
-    asked for by clients that are older."""
+    """``docker inspect IMAGE``. ``Container`` and ``ContainerConfig`` left the API with 1.45, and
+    are asked for by clients that are older."""
     return {
         "Id": facts.id,
         "RepoTags": list(facts.tags),

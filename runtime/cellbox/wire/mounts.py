@@ -79,7 +79,7 @@ def _is_bind(mount: MountSpec) -> bool:
     if not mount.source or ":" in mount.source + mount.target:
         return False
     if mount.kind is MountKind.BIND:
-        return mount.make_source and mount.recursive
+        return mount.make_source and mount.recursive and not mount.shallow
     return not (mount.subpath or mount.driver or mount.driver_options or mount.labels)
 
 
@@ -149,6 +149,7 @@ def _bind_options(mount: MountSpec) -> Json:
     return {
         **({"Propagation": mount.propagation} if mount.propagation else {}),
         **({} if mount.recursive else {"NonRecursive": True}),
+        **({"ReadOnlyNonRecursive": True} if mount.shallow else {}),
         **({"CreateMountpoint": True} if mount.make_source else {}),
     }
 
@@ -197,6 +198,7 @@ def _read_bind_options(options: Fields, source: str) -> dict[str, Any]:
     return {
         "propagation": propagation,
         "recursive": not options.flag("NonRecursive"),
+        "shallow": options.flag("ReadOnlyNonRecursive"),
         "make_source": options.flag("CreateMountpoint"),
     }
 

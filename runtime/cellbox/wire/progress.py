@@ -53,9 +53,10 @@ def progress_from(message: Json) -> Progress:
     )
 
 
-def failure_json(message: str) -> Json:
-    """The last line of a task that failed after its first one."""
-    return {"errorDetail": {"message": message}, "error": message}
+def failure_json(message: str, code: int = 0) -> Json:
+    """The last line of a task that failed after its first one; ``code`` is that of a program."""
+    detail: Json = {"code": code} if code else {}
+    return {"errorDetail": {**detail, "message": message}, "error": message}
 
 
 def _detail(step: Progress) -> Json:

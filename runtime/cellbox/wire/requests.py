@@ -9,10 +9,19 @@ Source: Engine API 1.45, ``POST /containers/create`` and the requests named belo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from cellbox.errors import InvalidArgument
-from cellbox.model.container import ExecSpec, Limits, RestartPolicy, RunSpec
+from cellbox.model.container import (
+    ExecSpec,
+    Limits,
+    MountSpec,
+    PortSpec,
+    RestartPolicy,
+    RunSpec,
+)
 from cellbox.model.network import EndpointSpec
 from cellbox.model.volume import VolumeSpec
 from cellbox.wire.config import config_body, read_config
@@ -25,7 +34,7 @@ from cellbox.wire.host_config import (
     read_restart,
     restart_json,
 )
-from cellbox.wire.mounts import read_mounts
+from cellbox.wire.mounts import mounts_json, read_mounts, volumes_json
 from cellbox.wire.network_requests import (
     endpoint_body,
     endpoint_spec,
@@ -35,9 +44,10 @@ from cellbox.wire.network_requests import (
     network_spec,
     read_endpoints,
 )
-from cellbox.wire.ports import read_exposed_ports, read_port_bindings
+from cellbox.wire.ports import port_bindings_json, read_exposed_ports, read_port_bindings
 
 __all__ = [
+    "Anew",
     "create_body",
     "endpoint_body",
     "endpoint_spec",
@@ -45,6 +55,8 @@ __all__ = [
     "exec_spec",
     "network_body",
     "network_spec",
+    "remake",
+    "remake_body",
     "run_spec",
     "update",
     "update_body",
@@ -108,6 +120,42 @@ def update(body: object) -> tuple[Limits, RestartPolicy | None]:
     """The inverse. A limit that is None stays as it is; ``pids`` -1 lifts that limit."""
     request = Fields(body, "UpdateConfig")
     return read_limits(request), read_restart(request)
+
+
+class Anew(TypedDict, total=False):
+    """What of a container is to be other than it is, in the words of the engine's ``update``."""
+
+    ports: Sequence[PortSpec] | None
+    mounts: Sequence[MountSpec] | None
+    env: Sequence[str] | None
+
+
+def remake_body(anew: Anew) -> Json:
+    """``POST /containers/{id}/remake``, which Docker has not: lists of a create request, of which
+    those are left out that are to stay."""
+    told: Json = {}
+    if (env := anew.get("env")) is not None:
+        told["Env"] = list(env)
+    if (ports := anew.get("ports")) is not None:
+        told["PortBindings"] = port_bindings_json(ports)
+    if (mounts := anew.get("mounts")) is not None:
+        told |= {**mounts_json(mounts), "Volumes": volumes_json(mounts)}
+        told["Mounts"] = told["Mounts"] or []
+    return told
+
+
+def remake(body: object) -> Anew:
+    """The inverse. Raises InvalidArgument where nothing is to change."""
+    request, found = Fields(body, "RemakeConfig"), Anew()
+    if request.given("Env"):
+        found["env"] = request.texts("Env")
+    if request.given("PortBindings"):
+        found["ports"] = read_port_bindings(request)
+    if any(request.given(name) for name in ("Binds", "Mounts", "Tmpfs", "Volumes")):
+        found["mounts"] = read_mounts(request, request)
+    if not found:
+        raise InvalidArgument("nothing to change: say Env, PortBindings or Mounts")
+    return found
 
 
 def exec_body(spec: ExecSpec) -> Json:

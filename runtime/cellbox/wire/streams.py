@@ -11,6 +11,7 @@ Source: Engine API 1.45, ``ContainerAttach`` (*Stream format*); moby ``pkg/stdco
 from __future__ import annotations
 
 import struct
+import time
 
 from cellbox.errors import EngineError
 
@@ -26,6 +27,15 @@ def frame(stream: str, data: bytes) -> bytes:
     """One frame; ``stream`` is ``stdin``, ``stdout``, ``stderr``, or ``error`` for what goes wrong
     on the way."""
     return _HEADER.pack(_NUMBERS[stream], len(data)) + data
+
+
+def stamp(written: float) -> bytes:
+    """An instant in RFC 3339 with nine digits, and a space: what is before a line of a log. All
+    that the float holds is told, so that what a client reads off a line finds that line again as
+    ``since``."""
+    seconds = int(written)
+    digits = int((written - seconds) * 1e9)
+    return b"%b.%09dZ " % (time.strftime("%FT%T", time.gmtime(seconds)).encode(), digits)
 
 
 class Deframer:

@@ -120,7 +120,7 @@ def _machine(info: Info, name: str) -> Json:
 def _plugins(plugins: Iterable[Plugin]) -> Json:
     found: Json = {told: [] for told in _PLUGINS.values()}
     for plugin in plugins:
-        if plugin.kind in _PLUGINS and not plugin.error:
+        if plugin.kind in _PLUGINS and plugin.enabled and not plugin.error:
             found[_PLUGINS[plugin.kind]].append(plugin.name)
     return {"Authorization": None, **{told: sorted(names) for told, names in found.items()}}
 

@@ -31,10 +31,12 @@ def do(*words: str) -> int:
 
 def test_serve_passes_on_what_it_is_told(asked, capfd):
     assert do("serve") == 0
-    assert do("serve", "-H", "unix:///a", "-H", "tcp://[::1]:7", "--group", "wheel") == 0
+    gates = ("--authorization-plugin", "a", "--authorization-plugin", "b")
+    assert do("serve", "-H", "unix:///a", "-H", "tcp://[::1]:7", "--group", "wheel", *gates) == 0
+    told = {"group": "wheel", "certificates": [], "authorization": ("a", "b")}
     assert asked == [
-        ("serve", ((),), {"group": None, "certificates": []}),
-        ("serve", (("unix:///a", "tcp://[::1]:7"),), {"group": "wheel", "certificates": []}),
+        ("serve", ((),), {"group": None, "certificates": [], "authorization": ()}),
+        ("serve", (("unix:///a", "tcp://[::1]:7"),), told),
     ]
     assert capfd.readouterr().out == "listening\n" * 2
 

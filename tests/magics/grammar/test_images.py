@@ -73,11 +73,11 @@ def test_archives_go_through_named_files(engine, say, tmp_path, capsys):
 
 def test_commit(engine, say):
     say("_ = %container create --name web ubuntu ls")
-    say("%container commit -a ada -m why -c 'CMD ls' --pause=false web mine")
+    say("%container commit -a ada -m why -c 'CMD ls' --pause=false --with-volumes web mine")
     assert engine.named("commit") == [
         ("commit", "web", {
             "name": "mine", "message": "why", "author": "ada", "changes": ("CMD ls",),
-            "pause": False,
+            "pause": False, "volumes": True,
         }),
     ]  # fmt: skip
 

@@ -28,6 +28,7 @@ def test_every_entry_is_in_a_group():
             contents.IMAGE,
             contents.NETWORK,
             contents.VOLUME,
+            contents.PLUGIN,
             contents.SYSTEM,
             contents.CONTEXT,
             contents.SHELL,

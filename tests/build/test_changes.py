@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cellbox.build.changes import apply_changes
 from cellbox.errors import InvalidArgument
-from cellbox.images.changes import apply_changes
 from cellbox.model.container import HealthCheck
 from cellbox.model.image import ImageConfig
 
@@ -15,7 +15,6 @@ from cellbox.model.image import ImageConfig
     [
         ('CMD ["a", "b c"]', ImageConfig(command=("a", "b c"))),
         ("cmd echo $HOME", ImageConfig(command=("/bin/sh", "-c", "echo $HOME"))),
-        ('CMD ["a", 5]', ImageConfig(command=("/bin/sh", "-c", '["a", 5]'))),
         ('ENTRYPOINT ["/init"]', ImageConfig(entrypoint=("/init",))),
         ("ENV A=1 B='2 3'", ImageConfig(env=("A=1", "B=2 3"))),
         ("ENV A the rest", ImageConfig(env=("A=the rest",))),
@@ -61,6 +60,16 @@ def test_a_shell_is_used_by_the_commands_after_it():
     assert changed.command == ("/bin/bash", "-c", "x")
 
 
+def test_an_entry_point_takes_the_command_of_another_one_away():
+    config = ImageConfig(entrypoint=("old",), command=("for", "old"))
+    assert apply_changes(config, ['ENTRYPOINT ["new"]']).command == ()
+    assert apply_changes(config, ["CMD x", 'ENTRYPOINT ["new"]']).command[-1] == "x"
+
+
+def test_variables_are_those_of_the_config():
+    assert apply_changes(ImageConfig(env=("A=1",)), ["LABEL l=$A$B"]).labels == {"l": "1"}
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -68,8 +77,9 @@ def test_a_shell_is_used_by_the_commands_after_it():
         "RUN x",
         "FROM x",
         "COPY a b",
-        "CMD",
+        'CMD ["a", 5]',
         "ENV A",
+        "BOGUS x",
         "ENV A=1 B",
         "LABEL =x",
         "EXPOSE http",
