@@ -82,3 +82,12 @@ def test_limits_that_cannot_be_are_refused(engine, start, busybox, limits):
     with pytest.raises(InvalidArgument):
         engine.containers.update(id, limits=limits)
     assert engine.containers.get(id).spec.limits == Limits()
+
+
+@pytest.mark.parametrize("network", ["none", "default"])
+def test_a_container_sees_its_own_limits(engine, run, network):
+    """Whatever is done for it between its order and its program."""
+    look = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cat /sys/fs/cgroup/cpu.max"
+    for _ in range(3):
+        ran = run("sh", "-c", look, limits=Limits(cpus=0.5), network=network, auto_remove=True)
+        assert ran.out.startswith("50000"), ran

@@ -12,8 +12,10 @@ from cellbox.model.network import Endpoint, EndpointSpec, NetworkSpec, Subnet
 from cellbox.networks.wiring import Place, Plug
 
 SPEC = RunSpec("busybox", ("true",))
-BRIDGE = NetworkRecord("b" * 64, NetworkSpec("bridge", subnets=(Subnet("172.17.0.0/16", "172.17.0.1"),)), 1.0)  # fmt: skip
-OWN = NetworkRecord("a" * 64, NetworkSpec("own", subnets=(Subnet("10.1.0.0/24", "10.1.0.1"), Subnet("fd00::/64", "fd00::1"))), 2.0)  # fmt: skip
+FOUR, SIX = Subnet("10.1.0.0/24", "10.1.0.1"), Subnet("fd00::/64", "fd00::1")
+DEFAULT = NetworkSpec("bridge", subnets=(Subnet("172.17.0.0/16", "172.17.0.1"),))
+BRIDGE = NetworkRecord("b" * 64, DEFAULT, 1.0)
+OWN = NetworkRecord("a" * 64, NetworkSpec("own", subnets=(FOUR, SIX)), 2.0)
 BY_ID = {one.id: one for one in (BRIDGE, OWN)}
 
 

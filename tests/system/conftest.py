@@ -393,7 +393,8 @@ def readable_modules() -> Iterator[Path]:
             shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_not_code)
         for name in ("click", "rich", "platformdirs", "zstandard", "urllib3", "pygments",
                      "markdown_it", "mdurl", "pyseccomp", "isal", "typing_extensions", "h11",
-                     "wsproto", "dnslib", "docker", "requests", "idna", "certifi", "charset_normalizer",
+                     "wsproto", "dnslib", "docker", "requests", "idna", "certifi",
+                     "charset_normalizer",
                      "cryptography", "cffi", "_cffi_backend"):  # fmt: skip
             _copy_module(name, Path(folder))
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellbox.errors import InvalidArgument
 from cellbox.build.changes import apply_changes
+from cellbox.errors import InvalidArgument
 from cellbox.model.image import ImageConfig
 from cellbox.wire.changes import lines_of
 

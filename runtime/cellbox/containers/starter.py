@@ -59,6 +59,7 @@ def serve_one(unborn: Unborn, directory: str, slot: int, restarts: int, stdio: l
     def start() -> None:
         bundle = records.read_bundle(directory)
         assert bundle is not None
+        birth.limit(bundle)
         birth.order(bundle, directory, stdio)
         birth.connect(bundle)
         birth.prepare(bundle, records.run_directory(os.getcwd(), bundle.id), restarts)

@@ -210,6 +210,13 @@ class Birth:
         self.tell(json.dumps(told).encode(), sources)
         close(sources)
 
+    def limit(self, bundle: Bundle) -> None:
+        """Set its limits; before it has its order, as its view of its groups is that of the moment
+        at which it makes a namespace of them."""
+        if bundle.limits != Limits():
+            with step("cgroup"):
+                _limit(self.group, bundle.limits)
+
     def order(self, bundle: Bundle, directory: str, stdio: list[int], rooted: bool = False) -> None:
         """Send init what it is to build and to run; ``rooted``: in the root that it has."""
         with ExitStack() as sent:
@@ -244,9 +251,6 @@ class Birth:
     def prepare(self, bundle: Bundle, run_directory: str, restarts: int) -> None:
         """Do what must be done before the program runs, but not before its root is built."""
         _adjust_oom(self.pid, bundle.process)
-        if bundle.limits != Limits():
-            with step("cgroup"):
-                _limit(self.group, bundle.limits)
         # By which the next engine knows what to tidy up, should the shim be killed.
         self.state = replace(self.state, started=time.time(), restarts=restarts)
         with step("start"):
@@ -380,6 +384,7 @@ class Start:
             if spare and self._birth.prepared.looks_like(self.preparation):
                 self._rooted = spare.give(root, self.wanted)
             try:
+                self._birth.limit(self.bundle)
                 self._birth.order(self.bundle, self.directory, theirs, self._rooted)
             finally:
                 close(theirs)

@@ -56,8 +56,9 @@ class MountSpec:
     ``source`` is an absolute host path for a bind, a volume's name (empty: an anonymous one) for a
     volume, and empty for a tmpfs. ``size`` (bytes) and ``mode`` belong to a tmpfs; ``propagation``,
     ``recursive``, ``shallow`` (``read_only`` is not for what is mounted below) and ``make_source``
-    (a missing directory of the host is made, as ``-v`` does) to a bind; ``no_copy`` (what the image has there is not copied into an empty volume), ``subpath``,
-    ``driver``, ``driver_options`` and ``labels`` to a volume.
+    (a missing directory of the host is made, as ``-v`` does) to a bind; ``no_copy`` (what the image
+    has there is not copied into an empty volume), ``subpath``, ``driver``, ``driver_options`` and
+    ``labels`` to a volume.
     """
 
     kind: MountKind
