@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import os
+import pickle
 import pwd
 import shutil
 import signal
@@ -20,10 +21,12 @@ import subprocess
 import tarfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +87,37 @@ def interruptible() -> None:
 def until() -> Until:
     """``until(condition, seconds)`` polls until ``condition()`` is true."""
     return wait_until
+
+
+# Children -----------------------------------------------------------------------------------------
+
+
+def run_in_child(action: Callable[[], Any]) -> Any:
+    """What ``action`` returns in a forked child; what it raises there fails here."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answer = (True, action())
+        except BaseException as error:
+            answer = (False, f"{error!r}\n{traceback.format_exc()}")
+        with open(write, "wb") as file:
+            pickle.dump(answer, file)
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        data = file.read()
+    os.waitpid(pid, 0)
+    assert data, "the child died"
+    good, value = pickle.loads(data)
+    assert good, value
+    return value
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], Any]], Any]:
+    """Run a function in a forked child."""
+    return run_in_child
 
 
 # Stores -----------------------------------------------------------------------------------------

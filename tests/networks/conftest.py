@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import subprocess
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from tests.conftest import run_in_child
 
 from cellbox.linux import syscalls
-
-
-def _in_child(action: Callable[[], Any]) -> Any:
-    """What ``action`` returns in a forked child; what it raises there fails here."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            answer = (True, action())
-        except BaseException as error:
-            answer = (False, f"{error!r}\n{traceback.format_exc()}")
-        with open(write, "wb") as file:
-            pickle.dump(answer, file)
-        os._exit(0)
-    os.close(write)
-    with open(read, "rb") as file:
-        data = file.read()
-    os.waitpid(pid, 0)
-    assert data, "the child died"
-    good, value = pickle.loads(data)
-    assert good, value
-    return value
 
 
 @pytest.fixture
@@ -50,7 +27,7 @@ def apart() -> Callable[[Callable[[], Any]], Any]:
             syscalls.unshare(syscalls.CLONE_NEWNET)
             return action()
 
-        return _in_child(inside)
+        return run_in_child(inside)
 
     return run
 
@@ -128,7 +105,7 @@ class Space:
                 syscalls.setns(self.fd, syscalls.CLONE_NEWNET)
             return action()
 
-        return _in_child(enter)
+        return run_in_child(enter)
 
 
 def _own() -> int:
