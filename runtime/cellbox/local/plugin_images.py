@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import tarfile
 import tempfile
 from typing import IO, BinaryIO, cast
@@ -101,7 +102,8 @@ def _split(source: BinaryIO, rootfs: IO[bytes]) -> bytes:
 def _below(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """The same, named from ``rootfs`` on; what a hard link names is in there too."""
     link = _inner(member.linkname) if member.islnk() else member.linkname
-    made = member.replace(name=_inner(member.name), linkname=link, deep=False)
+    made = copy.copy(member)  # TarInfo.replace is not in every 3.11
+    made.name, made.linkname = _inner(member.name), link
     made.pax_headers = {
         key: value for key, value in member.pax_headers.items() if key not in ("path", "linkpath")
     }
