@@ -65,18 +65,18 @@ def test_a_tag_is_one_more_name_and_moves(engine, small):
 
 
 def test_removing_one_of_several_names_leaves_the_image(engine, small):
-    image = small("a")
-    engine.images.tag("a", "b")
-    assert [vars(one) for one in engine.images.remove("a")] == [
-        {"untagged": "a:latest", "deleted": ""}
+    image = small("one")  # no name that might begin an id
+    engine.images.tag("one", "other")
+    assert [vars(one) for one in engine.images.remove("one")] == [
+        {"untagged": "one:latest", "deleted": ""}
     ]
-    assert engine.images.get("b").id == image.id
+    assert engine.images.get("other").id == image.id
 
 
 def test_removing_the_last_name_removes_the_image(engine, small):
-    image = small("a")
-    removed = engine.images.remove("a")
-    assert removed[0].untagged == "a:latest"
+    image = small("one")
+    removed = engine.images.remove("one")
+    assert removed[0].untagged == "one:latest"
     assert image.id in [one.deleted for one in removed]
     assert engine.images.list() == []
     assert all(one.size == 0 for one in engine.disk_usage() if one.kind == "Images")

@@ -245,6 +245,13 @@ def test_a_published_port_serves_until_the_end(engine, start, until, busybox):
     second = engine.containers.create(RunSpec("busybox", ("true",), detach=True, ports=taken)).id
     with pytest.raises(CellboxError, match="port is already allocated"):
         engine.containers.start(second)
+    own = RunSpec("busybox", ("true",), detach=True, auto_remove=True, ports=taken)
+    third = engine.containers.create(own).id
+    with pytest.raises(CellboxError, match="port is already allocated"):
+        engine.containers.start(third)
+    assert engine.containers.wait(second, timeout=5) == 0
+    with pytest.raises(NotFound):
+        engine.containers.get(third)
     engine.containers.restart(id, timeout=0)
     port = engine.containers.get(id).ports[0].host_port
     until(lambda: _fetched(f"http://127.0.0.1:{port}/") == b"served\n", 20)

@@ -303,8 +303,8 @@ def test_a_thousand_connections_at_once(host):
             used = memory(pid)["Private_Dirty:"] - idle
             for client in clients:
                 client.close()
-            deadline = time.monotonic() + 5
-            while len(os.listdir(f"/proc/{pid}/fd")) > 100:
+            deadline = time.monotonic() + 30
+            while len(os.listdir(f"/proc/{pid}/fd")) > 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             return fds, used
@@ -337,7 +337,8 @@ def test_nothing_is_kept_of_connections_that_ended(host, until):
 
 def test_out_of_descriptors_others_wait_and_are_served_later(host):
     def action(host):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+        limit = max(map(int, os.listdir("/proc/self/fd"))) + 50  # whatever this process has open
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         listener = host.box.listen("127.0.0.1", 80)
         listener.listen(100)
         listener.settimeout(5)

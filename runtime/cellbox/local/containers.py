@@ -206,13 +206,21 @@ class LocalContainers(Observer):
                 self.restore(record)
             if _shares(record.spec):  # with one that may have been started again since
                 self._renew_bundle(record)
-            self.networks.ready(record)
-            if record.mounts:
-                with self.mounting.ready(record, lambda: self._renew_bundle(record)):
-                    self._launch(record)
-            else:
-                self._launch(record)
+            try:
+                self._get_going(record)
+            except CellboxError:
+                if record.spec.auto_remove and self.erase(record):
+                    self.emit(record, "destroy")
+                raise
             self.emit(record, "start")
+
+    def _get_going(self, record: ContainerRecord) -> None:
+        self.networks.ready(record)
+        if record.mounts:
+            with self.mounting.ready(record, lambda: self._renew_bundle(record)):
+                self._launch(record)
+        else:
+            self._launch(record)
 
     def _launch(self, record: ContainerRecord) -> None:
         with self._waiting:
