@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import launcher_of, processes_of, wait_until
 
 PROGRAM = """
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # pid 1 hears of no other way
 import json, os, socketserver, sys
 from http.server import BaseHTTPRequestHandler
 
