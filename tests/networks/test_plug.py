@@ -14,14 +14,12 @@ from cellbox.model.codec import dumps, loads
 from cellbox.networks.links import Routing
 from cellbox.networks.plug import (
     Prepared,
-    bridge_name,
-    host_name,
     open_names,
     prepare,
     unplug,
 )
 from cellbox.networks.plug import plug as connect
-from cellbox.networks.wiring import Plug
+from cellbox.networks.wiring import Plug, bridge_name, host_name
 
 pytestmark = pytest.mark.root
 

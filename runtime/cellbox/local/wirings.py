@@ -20,7 +20,7 @@ from cellbox.model.container import Container, PortSpec, RunSpec
 from cellbox.model.network import Endpoint, EndpointSpec
 from cellbox.networks import ipam
 from cellbox.networks.rules import Bridge
-from cellbox.networks.wiring import Place, Plug, Wiring
+from cellbox.networks.wiring import Place, Plug, Wiring, bridge_name, host_name
 
 DEFAULT = "bridge"
 WITHOUT = frozenset({"none", "host"})
@@ -87,7 +87,7 @@ def endpoint(
 
 def bridge_of(network: NetworkRecord) -> str:
     """The name of the network's bridge."""
-    return network.spec.options.get(_BRIDGE_NAME) or f"cb-{network.id[:12]}"
+    return network.spec.options.get(_BRIDGE_NAME) or bridge_name(network.id)
 
 
 def mtu_of(network: NetworkRecord) -> int:
@@ -207,7 +207,7 @@ def _default_route(endpoints: Sequence[Endpoint]) -> int:
 def _plug(one: Endpoint, network: NetworkRecord, interface: str, *, default: bool) -> Plug:
     return Plug(
         bridge=bridge_of(network),
-        host=f"cbv{one.id[:12]}",
+        host=host_name(one.id),
         interface=interface,
         mac=one.mac,
         ip=one.ip,

@@ -31,16 +31,6 @@ class Prepared:
     interface: str = "eth0"
 
 
-def bridge_name(network: str) -> str:
-    """The bridge of the network with this id."""
-    return f"cb-{network[:12]}"
-
-
-def host_name(endpoint: str) -> str:
-    """The host's end of the cable of the endpoint with this id."""
-    return f"cbv{endpoint[:12]}"
-
-
 # In the container's namespace -------------------------------------------------------------------
 
 

@@ -15,6 +15,16 @@ RESOLVER = "127.0.0.11"
 """Where a container finds names, as in Docker's."""
 
 
+def bridge_name(network: str) -> str:
+    """The bridge of the network with this id."""
+    return f"cb-{network[:12]}"
+
+
+def host_name(endpoint: str) -> str:
+    """The host's end of the cable of the endpoint with this id."""
+    return f"cbv{endpoint[:12]}"
+
+
 @dataclass(frozen=True)
 class Plug:
     """One cable. ``host`` is its end in ``bridge``, ``interface`` that in the container, both of 15
