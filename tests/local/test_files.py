@@ -98,7 +98,7 @@ def make(engine, busybox):
     """``make("2000")``: a container that sleeps so long, running or not."""
 
     def container(seconds="1000", *, start=True):
-        spec = RunSpec("busybox", ("sleep", seconds), detach=True)
+        spec = RunSpec("busybox", ("sleep", seconds), detach=True, network="none")
         id = engine.containers.create(spec).id
         if start:
             engine.containers.start(id)
