@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
 
 from cellbox.errors import EngineError, NotFound
 from cellbox.model.container import RunSpec
+from cellbox.model.network import Endpoint, NetworkSpec
 from cellbox.model.plugin import Plugin, PluginKind
 
 GROUP = "cellbox.plugins"
@@ -48,27 +49,43 @@ BUILT_IN: Mapping[str, str] = {
 # --- the contracts -------------------------------------------------------------------------------
 
 
-class NetworkDriver(Protocol):
-    """Networks of one driver; made without arguments. Raises :class:`~cellbox.errors.CellboxError`
-    and OSError; every method may be repeated."""
+@dataclass(frozen=True)
+class Joined:
+    """How a driver connects a container. ``interface`` is one of the host that is the container's
+    from then on, empty where it needs none. Addresses (``ip`` and ``ip6`` with prefix length) and
+    ``mac`` are those that the driver itself has chosen, as nobody had. ``routes`` are destinations
+    (CIDR), each with its gateway, empty for what is on the link."""
 
-    def create(self, network: str, options: Mapping[str, str]) -> None:
-        """Make the network with this id. Options are the user's (``--opt``)."""
+    interface: str = ""
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    gateway: str = ""
+    gateway6: str = ""
+    routes: Mapping[str, str] = field(default_factory=dict)
+
+
+class NetworkDriver(Protocol):
+    """Networks of one driver, as Docker's network plugin protocol has them; made without arguments,
+    by the engine and by the keeper of its networks.
+
+    Raises :class:`~cellbox.errors.CellboxError` and OSError; every method may be repeated.
+    """
+
+    def create(self, network: str, spec: NetworkSpec) -> None:
+        """Make the network with this id; ``spec`` has its subnets, where it has any."""
         ...
 
     def remove(self, network: str) -> None:
-        """Take it away; nothing is attached any more."""
+        """Take it away; nobody is in it any more."""
         ...
 
-    def attach(self, network: str, container: str, pid: int) -> Mapping[str, str]:
-        """Plug the network namespace of process ``pid`` in, before its program runs.
-
-        The endpoint: ``interface`` inside, ``address`` with prefix length, ``gateway``, ``mac``.
-        """
+    def join(self, endpoint: Endpoint) -> Joined:
+        """Make a container's place ready, before its program runs."""
         ...
 
-    def detach(self, network: str, container: str) -> None:
-        """Free what :meth:`attach` took; the namespace may be gone."""
+    def leave(self, endpoint: Endpoint) -> None:
+        """Free what :meth:`join` took; the interface may be gone."""
         ...
 
 

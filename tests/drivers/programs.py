@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 import shutil
 import socketserver
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +70,99 @@ def program(socket: Path, answers: Answers) -> Iterator[list[tuple[str, Json]]]:
             server.shutdown()
             thread.join()
             socket.unlink(missing_ok=True)
+
+
+def cables(run: Callable[..., str], made: dict[str, Any] | None = None) -> Answers:
+    """A network plugin: each network is a bridge, each endpoint a veth that is laid when it is
+    joined. ``run`` executes ``ip``; ``made`` is what it answers besides to CreateEndpoint and
+    Join."""
+    more = made or {}
+
+    def bridge(body: Json) -> str:
+        return f"tb-{body['NetworkID'][:10]}"
+
+    def host(body: Json) -> str:
+        return f"th-{body['EndpointID'][:10]}"
+
+    def create(body: Json) -> Json:
+        run("ip", "link", "add", bridge(body), "type", "bridge")
+        run("ip", "link", "set", bridge(body), "up")
+        for pool in body["IPv4Data"]:
+            if pool.get("Gateway"):
+                run("ip", "address", "add", pool["Gateway"], "dev", bridge(body))
+        return {}
+
+    def remove(body: Json) -> Json:
+        run("ip", "link", "del", bridge(body))
+        return {}
+
+    def join(body: Json) -> Json:
+        inner = f"tc-{body['EndpointID'][:10]}"
+        run("ip", "link", "add", host(body), "type", "veth", "peer", "name", inner)
+        run("ip", "link", "set", host(body), "up", "master", bridge(body))
+        told = {"InterfaceName": {"SrcName": inner, "DstPrefix": "eth"}}
+        return {**told, **more.get("Join", {})}
+
+    def delete(body: Json) -> Json:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            run("ip", "link", "del", host(body))
+        return {}
+
+    return {
+        "Plugin.Activate": {"Implements": ["NetworkDriver"]},
+        "NetworkDriver.GetCapabilities": {"Scope": "local"},
+        "NetworkDriver.CreateNetwork": create,
+        "NetworkDriver.DeleteNetwork": remove,
+        "NetworkDriver.CreateEndpoint": {"Interface": more.get("CreateEndpoint", {})},
+        "NetworkDriver.EndpointOperInfo": {"Value": {}},
+        "NetworkDriver.Join": join,
+        "NetworkDriver.Leave": {},
+        "NetworkDriver.DeleteEndpoint": delete,
+        "NetworkDriver.ProgramExternalConnectivity": {},
+        "NetworkDriver.RevokeExternalConnectivity": {},
+        "NetworkDriver.DiscoverNew": {},
+        "NetworkDriver.DiscoverDelete": {},
+    }
+
+
+def ledger(pool: str = "10.77.0.0/24", *, mac: bool = False) -> tuple[Answers, set[str]]:
+    """An IPAM plugin with one pool, and what it has given of that: addresses, and the pool."""
+    given: set[str] = set()
+    network = ipaddress.ip_network(pool)
+
+    def take_pool(body: Json) -> Json:
+        if body["Pool"] not in ("", pool) or body["V6"]:
+            return {"Err": f"{body['Pool']} is not ours"}
+        given.add(pool)
+        return {"PoolID": "pool one", "Pool": pool, "Data": {}}
+
+    def take(body: Json) -> Json:
+        free = (str(one) for one in network.hosts() if str(one) not in given)
+        address = body["Address"] or next(free)
+        if address in given:
+            return {"Err": f"{address} is taken"}
+        given.add(address)
+        return {"Address": f"{address}/{network.prefixlen}", "Data": {}}
+
+    def drop(body: Json) -> Json:
+        given.discard(body["Address"])
+        return {}
+
+    def drop_pool(body: Json) -> Json:
+        given.discard(pool)
+        return {}
+
+    spaces = {"LocalDefaultAddressSpace": "near", "GlobalDefaultAddressSpace": "far"}
+    answers: Answers = {
+        "Plugin.Activate": {"Implements": ["IpamDriver"]},
+        "IpamDriver.GetCapabilities": {"RequiresMACAddress": mac},
+        "IpamDriver.GetDefaultAddressSpaces": spaces,
+        "IpamDriver.RequestPool": take_pool,
+        "IpamDriver.ReleasePool": drop_pool,
+        "IpamDriver.RequestAddress": take,
+        "IpamDriver.ReleaseAddress": drop,
+    }
+    return answers, given
 
 
 def shelves(folder: Path) -> Answers:

@@ -41,6 +41,7 @@ from cellbox.linux import process as processes
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import Limits
 from cellbox.networks import client, names, ports, rules
+from cellbox.networks.wiring import Plug
 
 _FLAGS = {
     "network": syscalls.CLONE_NEWNET,
@@ -259,23 +260,29 @@ class Birth:
     def connect(self, bundle: Bundle) -> None:
         """Plug the container into its networks, and let its neighbours know its names."""
         wiring = bundle.wiring
-        if wiring.plugs:
-            with step("network"):
-                namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    ruled = bool(wiring.ports) or wiring.egress is not None
-                    plugs = [to_json(one) for one in wiring.plugs]
-                    request = {"op": "plug", "plugs": plugs, "rules": ruled}
-                    answer, _ = client.ask_anew(".", request, [namespace])
-                finally:
-                    close([namespace])
-                if "error" in answer:
-                    raise worker.rebuild(answer["error"])
+        driven = [one for one in wiring.plugs if one.endpoint]
+        own = [one for one in wiring.plugs if not one.endpoint]
+        ruled = bool(wiring.ports) or wiring.egress is not None
+        if own:
+            self._plug({"op": "plug", "rules": ruled}, own)
+        if driven:
+            self._plug({"op": "drive"}, driven)
         for place in wiring.places:
             with step("network"):
                 names.publish(
                     place.directory, place.endpoint, bundle.id, place.names, place.ip, place.ip6
                 )
+
+    def _plug(self, request: Mapping[str, Any], plugs: Sequence[Plug]) -> None:
+        with step("network"):
+            namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                told = {**request, "plugs": [to_json(one) for one in plugs]}
+                answer, _ = client.ask_anew(".", told, [namespace])
+            finally:
+                close([namespace])
+            if "error" in answer:
+                raise worker.rebuild(answer["error"])
 
     def forget(self) -> None:
         """Let go of it."""

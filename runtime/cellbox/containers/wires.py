@@ -21,12 +21,13 @@ from typing import Any
 
 from cellbox.containers import starts
 from cellbox.containers.watch import Handler, bind
+from cellbox.errors import CellboxError
 from cellbox.linux import syscalls
-from cellbox.model.codec import from_json
+from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import PortSpec
 from cellbox.networks import client, names, rules
 from cellbox.networks.ports import Bound
-from cellbox.networks.wiring import Wiring
+from cellbox.networks.wiring import Plug, Wiring
 
 _HIGH = 512
 _CRASH_SECONDS = 1.0
@@ -61,6 +62,7 @@ class Wires:
         self._run = run
         self._names: list[int] = []
         self._pid = 0
+        self._inode = 0
         self._children: dict[str, _Child] = {}
 
     @property
@@ -72,6 +74,7 @@ class Wires:
         """The program runs as ``pid``; ``names`` are the sockets that it asks."""
         self._pid = pid
         self._names = names
+        self._note_namespace()
         if self._bound:
             self._fork("ports", self._serve_ports)
 
@@ -87,6 +90,7 @@ class Wires:
     def rewire(self, wiring: Wiring, names: Sequence[int]) -> None:
         """The container is in other networks now; ``names`` are sockets where it had none."""
         self.wiring = wiring
+        self._note_namespace()
         self._names = [*self._names, *names]
         if "names" in self._children:  # the next one knows
             self._children["names"].stop()
@@ -104,6 +108,24 @@ class Wires:
         self._bound = ()
         if rules.forget(self._run, self._id):
             self._fork("rules", self._have_rules_made)
+        if self._driven:
+            self._fork("release", self._release)
+
+    @property
+    def _driven(self) -> list[Plug]:
+        """The cables that other drivers have laid."""
+        return [one for one in self.wiring.plugs if one.endpoint]
+
+    def _note_namespace(self) -> None:
+        """By which a driver that hears of an end knows which run it was."""
+        if self._driven and self._pid:
+            with suppress(OSError):  # it has just ended
+                self._inode = os.stat(f"/proc/{self._pid}/ns/net").st_ino
+
+    def _release(self, _stop: int, _more: list[int]) -> None:
+        plugs = [to_json(one) for one in self._driven]
+        with suppress(CellboxError, OSError):  # then it hears of it when somebody looks
+            client.ask_anew(self._run, {"op": "release", "plugs": plugs, "ended": self._inode})
 
     def _have_rules_made(self, _stop: int, _more: list[int]) -> None:
         with suppress(OSError):  # without a keeper they are made anew by the next one

@@ -150,7 +150,7 @@ class LocalContainers(Observer):
                 created=time.time(),
                 name=name,
                 claim=lambda id: making.enter_context(claimed(self.directory(id))),
-                join=self.networks.join(planned),
+                join=self.networks.join(planned, making),
                 mounts=plan.mounts if plan else (),
                 hold=self.mounting.hold(plan) if plan else None,
             )
@@ -215,7 +215,10 @@ class LocalContainers(Observer):
             self.emit(record, "start")
 
     def _get_going(self, record: ContainerRecord) -> None:
-        self.networks.ready(record)
+        ready = self.networks.ready(record)
+        if ready is not record:  # a driver has chosen its addresses only now
+            record = ready
+            self.note_wiring(record)
         if record.mounts:
             with self.mounting.ready(record, lambda: self._renew_bundle(record)):
                 self._launch(record)

@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,22 +29,23 @@ from cellbox.errors import (
     NotFound,
     PermissionDenied,
 )
-from cellbox.local import names, network_filters, state_networks, wirings
+from cellbox.local import names, network_filters, releasing, state_networks, wirings
 from cellbox.local.records import ContainerRecord, NetworkRecord
 from cellbox.local.store import Store
 from cellbox.model.codec import to_json
 from cellbox.model.container import Container, RunSpec
 from cellbox.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Subnet
-from cellbox.networks import ipam, rules
+from cellbox.networks import ipam, owed, rules
 from cellbox.networks import names as published
 from cellbox.networks.client import Answer
 from cellbox.networks.wiring import Plug, Wiring
 
 if TYPE_CHECKING:
+    from cellbox.local.addressing import Addressing
     from cellbox.local.containers import LocalContainers
+    from cellbox.local.network_drivers import NetworkDrivers
 
 BUILT_IN = ("bridge", "host", "none")
-_DRIVERS = ("bridge",)
 _REACH = "reach.json"
 
 
@@ -74,13 +76,17 @@ class LocalNetworks:
                 f"operation is not permitted on predefined {spec.name} network: another name is "
                 "needed"
             )
-        if spec.driver not in _DRIVERS:
-            raise NotFound("network driver", spec.driver, "known: bridge")
+        if spec.driver in ("host", "null"):
+            raise PermissionDenied(f"only one instance of {spec.driver!r} network is allowed")
         record = self._make(spec)
         try:
-            self._bring_up(record)
+            if wirings.is_driven(record):
+                self.drivers.create(record)
+            else:
+                self._bring_up(record)
         except BaseException:
             self._store.state.networks.delete(record.id)
+            self._forget_addresses(record)
             raise
         self._emit(record, "create")
         return self._facts(record, {})
@@ -100,8 +106,12 @@ class LocalNetworks:
             raise PermissionDenied(f"{record.spec.name} is a pre-defined network and cannot be "
                                    "removed")  # fmt: skip
         self._forget_the_gone(record.id)
+        if wirings.is_driven(record):
+            self._store.state.networks.check_unused(record.id)
+            self.drivers.remove(record)
         self._store.state.networks.delete(record.id)
         self._take_down(record)
+        self._forget_addresses(record)
         self._emit(record, "destroy")
 
     def connect(self, ref: str, container: str, spec: EndpointSpec | None = None) -> None:
@@ -115,16 +125,17 @@ class LocalNetworks:
                 else "container cannot be connected to multiple networks with one of the networks "
                 "in private (none) mode"
             )
-        with self._store.state.write() as connection:
-            if any(one.network_id == network.id for one in record.endpoints):
-                raise AlreadyExists(
-                    f"endpoint with name {record.name} already exists in network "
-                    f"{network.spec.name}"
-                )
-            made = self._place(connection, network, wanted, record)
-            changed = self._store.state.containers.set_endpoints(
-                connection, record, (*record.endpoints, made)
+        if any(one.network_id == network.id for one in record.endpoints):
+            raise AlreadyExists(
+                f"endpoint with name {record.name} already exists in network {network.spec.name}"
             )
+        with contextlib.ExitStack() as until:
+            given = self._given(network, wanted, until)
+            with self._store.state.write() as connection:
+                made = self._place(connection, network, wanted, record, given)
+                changed = self._store.state.containers.set_endpoints(
+                    connection, record, (*record.endpoints, made)
+                )
         try:
             self._rewire(changed, before=record)
         except BaseException:
@@ -163,19 +174,31 @@ class LocalNetworks:
         return planned
 
     def join(
-        self, planned: Sequence[EndpointSpec]
+        self, planned: Sequence[EndpointSpec], until: contextlib.ExitStack
     ) -> Callable[[sqlite3.Connection, ContainerRecord], builtins.list[Endpoint]]:
-        """Takes the places of a new container, in the transaction that makes it."""
+        """Takes the places of a new container, in the transaction that makes it, which is over when
+        ``until`` ends. Raises what a plugin raises that gives addresses."""
+        known = [(one, self._record(one.network)) for one in planned]
+        given = {record.id: self._given(record, one, until) for one, record in known}
 
         def take(
             connection: sqlite3.Connection, record: ContainerRecord
         ) -> builtins.list[Endpoint]:
+            found = [(one, state_networks.find(connection, one.network)) for one in planned]
             return [
-                self._place(connection, state_networks.find(connection, one.network), one, record)
-                for one in planned
+                self._place(connection, network, one, record, given.get(network.id))
+                for one, network in found
             ]
 
         return take
+
+    def _given(
+        self, network: NetworkRecord, wanted: EndpointSpec, until: contextlib.ExitStack
+    ) -> wirings.Given | None:
+        """Addresses of a manager that is not ours; None where that is not asked."""
+        if network.spec.ipam_driver in wirings.OWN_IPAM:
+            return None
+        return self.addressing.take(network, wanted, until)
 
     def wired(self, bundle: Bundle, record: ContainerRecord, spec: RunSpec | None = None) -> Bundle:
         """The bundle of a container that is connected as it is to be."""
@@ -220,16 +243,31 @@ class LocalNetworks:
         exposed = (*spec.exposed, *self._store.state.images.get(image).config.exposed_ports)
         return replace(spec, ports=wirings.published(spec.ports, exposed))
 
-    def ready(self, record: ContainerRecord) -> None:
-        """See that the kernel can have what the container is to be plugged into."""
+    def ready(self, record: ContainerRecord) -> ContainerRecord:
+        """See that the kernel can have what the container is to be plugged into, and that drivers
+        of others know of it; the container as it is then, with what these have chosen."""
         for one in record.endpoints:
             if not self._is_up(one.network_id):
                 self._bring_up(self._record(one.network_id))
+        return self._joined(record)
 
     def renew(self, record: ContainerRecord) -> None:
         """Make what the container is to be plugged into, whatever is noted."""
         for one in record.endpoints:
             self._bring_up(self._record(one.network_id))
+        self._joined(record)
+
+    def _joined(self, record: ContainerRecord) -> ContainerRecord:
+        found = [
+            self.drivers.join(self._record(one.network_id), one)
+            if owed.is_driven(str(self._store.run), one.network_id)
+            else one
+            for one in record.endpoints
+        ]
+        if tuple(found) == record.endpoints:
+            return record
+        with self._store.state.write() as connection:
+            return self._store.state.containers.set_endpoints(connection, record, found)
 
     def reach(self) -> Reach:
         """What containers can be connected to here. Found out once for each boot."""
@@ -270,16 +308,36 @@ class LocalNetworks:
             self._built[name] = record
 
     def _make(self, spec: NetworkSpec) -> NetworkRecord:
-        routes = self._routes() if spec.driver == "bridge" else ()
+        add = self._store.state.networks.add
+        if spec.driver in ("host", "null"):
+            return add(spec.name, lambda others: spec)
+        if spec.ipam_driver == "null":
+            none = replace(spec, subnets=())
+            return add(spec.name, lambda others: none)
+        if spec.ipam_driver not in wirings.OWN_IPAM:
+            return self._make_with_plugin(spec)
+        routes, seed = self._routes(), self._store.state.id()
 
         def choose(others: Sequence[NetworkRecord]) -> NetworkSpec:
-            if spec.driver != "bridge":
-                return spec
-            taken = [subnet.subnet for one in others for subnet in one.spec.subnets]
-            seed = self._store.state.id()
-            return replace(spec, subnets=ipam.choose(spec, taken, routes=routes, seed=seed))
+            found = ipam.choose(spec, _taken(others), routes=routes, seed=seed)
+            return replace(spec, subnets=found)
 
-        return self._store.state.networks.add(spec.name, choose)
+        return add(spec.name, choose)
+
+    def _make_with_plugin(self, spec: NetworkSpec) -> NetworkRecord:
+        """One whose pools another address manager has."""
+        chosen = self.addressing.choose(spec)
+
+        def choose(others: Sequence[NetworkRecord]) -> NetworkSpec:
+            if chosen.driver == "bridge":  # a driver that is not ours may have its reasons
+                ipam.check_free(chosen.subnets, _taken(others))
+            return chosen
+
+        try:
+            return self._store.state.networks.add(spec.name, choose)
+        except BaseException:
+            self.addressing.drop(chosen)
+            raise
 
     def _place(
         self,
@@ -287,9 +345,11 @@ class LocalNetworks:
         network: NetworkRecord,
         wanted: EndpointSpec,
         record: ContainerRecord,
+        given: wirings.Given | None,
     ) -> Endpoint:
         taken = state_networks.addresses(connection, network.id)
-        made = wirings.endpoint(network, wanted, taken, container=record.id, name=record.name)
+        who = {"container": record.id, "name": record.name}
+        made = wirings.endpoint(network, wanted, taken, **who, given=given)
         state_networks.take(connection, made)
         return made
 
@@ -297,7 +357,9 @@ class LocalNetworks:
         with self._store.state.write(shrinking=True) as connection:
             state_networks.release(connection, record.id, network)
             rest = [one for one in record.endpoints if one.network_id != network]
-            return self._store.state.containers.set_endpoints(connection, record, rest)
+            changed = self._store.state.containers.set_endpoints(connection, record, rest)
+        releasing.give_back(self._store, record.endpoints)
+        return changed
 
     def _forget_the_gone(self, network: str) -> None:
         """Containers that removed themselves may still hold addresses: looking at them tells."""
@@ -305,6 +367,25 @@ class LocalNetworks:
             if any(one.network_id == network for one in record.endpoints):
                 with contextlib.suppress(NotFound):
                     self._containers.facts(record)
+
+    def _forget_addresses(self, record: NetworkRecord) -> None:
+        """The network is gone: other address managers get back what is theirs."""
+        if record.spec.ipam_driver not in wirings.OWN_IPAM:
+            self.addressing.forget(record)
+
+    @cached_property
+    def drivers(self) -> NetworkDrivers:
+        """The drivers that are plugins, with what it takes to speak to them."""
+        from cellbox.local.network_drivers import NetworkDrivers
+
+        return NetworkDrivers(self._store)
+
+    @cached_property
+    def addressing(self) -> Addressing:
+        """The address managers that are plugins."""
+        from cellbox.local.addressing import Addressing
+
+        return Addressing(self._store)
 
     # Facts ---------------------------------------------------------------------------------------
 
@@ -361,6 +442,8 @@ class LocalNetworks:
 
     def _bring_up(self, record: NetworkRecord) -> None:
         """Have the network's bridge made, and its rules. Raises NotSupported, EngineError."""
+        if wirings.is_driven(record):
+            self.drivers.note(record)
         if record.spec.driver != "bridge":
             return
         bridge = wirings.bridge(record)
@@ -374,6 +457,9 @@ class LocalNetworks:
             raise
 
     def _take_down(self, record: NetworkRecord) -> None:
+        if wirings.is_driven(record):
+            self.drivers.forget(record)
+            return
         rules.forget_bridge(str(self._store.run), record.id)
         with contextlib.suppress(CellboxError, OSError):  # what is left is in nobody's way
             self._ask({"op": "bridge", "name": wirings.bridge_of(record), "remove": True})
@@ -394,13 +480,14 @@ class LocalNetworks:
 
     def _rewire(self, record: ContainerRecord, *, before: ContainerRecord) -> None:
         """The container has other places than before: tell the kernel and its shim, if it runs."""
+        pid = self._containers.facts(record).pid
+        if pid:
+            record = self.ready(record)
         wiring, old = self.wiring(record), self.wiring(before)
         self._containers.note_wiring(record)
-        pid = self._containers.facts(record).pid
         if not pid:
             return
-        self.ready(record)
-        gone = [plug for plug in old.plugs if plug.host not in {new.host for new in wiring.plugs}]
+        gone = [one for one in old.plugs if one.key not in {new.key for new in wiring.plugs}]
         sockets = self._replug(pid, wiring, gone, names=wiring.resolves and not old.resolves)
         try:
             self._containers.tell_wiring(record, wiring, sockets)
@@ -428,12 +515,31 @@ class LocalNetworks:
         it is asked for ``names``."""
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if gone:
-                self._ask({"op": "unplug", "plugs": [to_json(one) for one in gone]}, [namespace])
-            plugs = [to_json(one) for one in wiring.plugs]
-            return self._ask({"op": "plug", "plugs": plugs, "names": names}, [namespace])[1]
+            self._plugs("unplug", [one for one in gone if not one.endpoint], namespace)
+            self._plugs("release", [one for one in gone if one.endpoint], namespace)
+            own = [one for one in wiring.plugs if not one.endpoint]
+            sockets = self._plugs("plug", own, namespace, names=names)
+            try:
+                self._plugs("drive", [one for one in wiring.plugs if one.endpoint], namespace)
+            except BaseException:
+                for fd in sockets:
+                    os.close(fd)
+                raise
+            return sockets
         finally:
             os.close(namespace)
+
+    def _plugs(
+        self, op: str, plugs: Sequence[Plug], namespace: int, **more: bool
+    ) -> builtins.list[int]:
+        if not plugs and not more.get("names"):
+            return []
+        told = {"op": op, "plugs": [to_json(one) for one in plugs], **more}
+        return self._ask(told, [namespace])[1]
+
+
+def _taken(others: Iterable[NetworkRecord]) -> builtins.list[str]:
+    return [subnet.subnet for one in others for subnet in one.spec.subnets]
 
 
 def host_servers() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from cellbox.containers.messages import ExitRecord, RunState, group_name
 from cellbox.errors import NotFound
 from cellbox.linux import cgroups
 from cellbox.linux import process as processes
-from cellbox.local import mountpoints
+from cellbox.local import mountpoints, releasing
 from cellbox.local.bundles import Bundler
 from cellbox.local.claim import claimed
 from cellbox.local.records import ContainerRecord
@@ -73,8 +73,8 @@ class Observer:
             return dataclasses.replace(base, **more, health=self._health(record.id))
         ended = self.exit_record(record.id)
         if ended is not None:
-            if record.mounts and self.mounting.owes(record):
-                self._let_volumes_go(record)
+            if self._is_believed_in(record):
+                self._let_go(record)
             return dataclasses.replace(base, **_exited(ended))
         if not os.path.exists(self.file(record, records.BUNDLE)):
             self._undo_half_made(record)
@@ -90,11 +90,19 @@ class Observer:
         directory = self._store.root / "volumes"
         return mountpoints.points(record.mounts or record.spec.mounts, str(directory))
 
-    def _let_volumes_go(self, record: ContainerRecord) -> None:
-        """It has ended, perhaps when no engine was there to tell the drivers of its volumes."""
+    def _is_believed_in(self, record: ContainerRecord) -> bool:
+        """Has a driver of its volumes or networks not heard of its end?"""
+        return bool(record.mounts and self.mounting.owes(record)) or (
+            bool(record.endpoints) and releasing.owes(self._store, record.endpoints)
+        )
+
+    def _let_go(self, record: ContainerRecord) -> None:
+        """It has ended, perhaps when no engine was there to tell drivers."""
         with claimed(self.directory(record.id)) as ours:
             if ours and self._live_state(record) is None:
-                self.mounting.tidy(record)
+                if record.mounts:
+                    self.mounting.tidy(record)
+                releasing.leave(self._store, record.endpoints)
 
     def _undo_half_made(self, record: ContainerRecord) -> None:
         """A container without a bundle: somebody makes it just now, or was killed while he did, or
@@ -146,6 +154,7 @@ class Observer:
         for place in record.endpoints:
             names.withdraw(str(self._store.run / "networks" / place.network_id), place.id)
         rules.forget(str(self._store.run), record.id)
+        releasing.leave(self._store, record.endpoints)
         left_over = (run,) if saved else (run / records.SOCKET, run / records.STATE)
         for path in left_over:
             self._store.launcher.work("remove", {"path": str(path)})
@@ -173,10 +182,14 @@ class Observer:
     def forget(self, record: ContainerRecord, *, volumes: bool | None = None) -> bool:
         """Its row, and its volumes that have no name if ``volumes`` says so (None: as it was
         asked for); whether there was one."""
+        releasing.leave(self._store, record.endpoints)
         if not record.mounts:
-            return self._store.state.containers.delete(record.id)
-        anonymous = record.spec.auto_remove if volumes is None else volumes
-        return self.mounting.forget(record, anonymous=anonymous)
+            known = self._store.state.containers.delete(record.id)
+        else:
+            anonymous = record.spec.auto_remove if volumes is None else volumes
+            known = self.mounting.forget(record, anonymous=anonymous)
+        releasing.give_back(self._store, record.endpoints)
+        return known
 
     @cached_property
     def mounting(self) -> Mounting:

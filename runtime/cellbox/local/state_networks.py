@@ -60,14 +60,14 @@ class NetworkTable:
         """Forget the network with this full id. Raises PermissionDenied while a container has a
         place in it, NotFound."""
         with self._database.write(shrinking=True) as connection:
-            record = find(connection, id)
-            if connection.execute("SELECT 1 FROM endpoints WHERE network_id = ?", (id,)).fetchone():
-                name = record.spec.name
-                raise PermissionDenied(
-                    f"error while removing network: network {name} id {id} has active endpoints"
-                )
+            _check_unused(connection, find(connection, id))
             connection.execute("DELETE FROM networks WHERE id = ?", (id,))
         self._records.forget_network(id)
+
+    def check_unused(self, id: str) -> None:
+        """Raise PermissionDenied while a container has a place in it, NotFound."""
+        with self._database.read() as connection:
+            _check_unused(connection, find(connection, id))
 
     def salvage(self, connection: sqlite3.Connection) -> None:
         """Fill an empty database from the records on disk."""
@@ -88,6 +88,15 @@ def find(connection: sqlite3.Connection, ref: str) -> NetworkRecord:
     if not found:
         raise NotFound("network", ref)
     return found[0]
+
+
+def _check_unused(connection: sqlite3.Connection, record: NetworkRecord) -> None:
+    found = connection.execute("SELECT 1 FROM endpoints WHERE network_id = ?", (record.id,))
+    if found.fetchone():
+        raise PermissionDenied(
+            f"error while removing network: network {record.spec.name} id {record.id} has active "
+            "endpoints"
+        )
 
 
 def addresses(connection: sqlite3.Connection, network: str) -> set[str]:

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cellbox.errors import InvalidArgument
 from cellbox.local.records import NetworkRecord
@@ -26,11 +26,24 @@ DEFAULT = "bridge"
 WITHOUT = frozenset({"none", "host"})
 """Modes in which a container is in no network of ours."""
 
+OWN_DRIVERS = frozenset({"bridge", "host", "null"})
+OWN_IPAM = frozenset({"", "default", "null"})
+"""Drivers and address managers that are the engine's own; all others are plugins."""
+
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _BRIDGE_NAME = "com.docker.network.bridge.name"
 _MTU = "com.docker.network.driver.mtu"
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _ICC = "com.docker.network.bridge.enable_icc"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an address manager that is not the engine's own has given an endpoint."""
+
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
 
 
 def planned(spec: RunSpec, default: str) -> tuple[EndpointSpec, ...]:
@@ -56,9 +69,10 @@ def endpoint(
     *,
     container: str,
     name: str,
+    given: Given | None = None,
 ) -> Endpoint:
-    """A place in ``network``, of whose addresses ``taken`` are others'. Raises InvalidArgument,
-    PermissionDenied, Conflict."""
+    """A place in ``network``, of whose addresses ``taken`` are others'; what another address
+    manager has ``given`` is as it is. Raises InvalidArgument, PermissionDenied, Conflict."""
     subnets, user_made = network.spec.subnets, network.spec.name != DEFAULT
     if (wanted.ip or wanted.ip6) and not user_made:
         raise InvalidArgument(
@@ -66,20 +80,27 @@ def endpoint(
         )
     if wanted.aliases and not user_made:
         raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
-    ip = ipam.pick(subnets, taken, wanted.ip, v6=False)
-    ip6 = ipam.pick(subnets, taken, wanted.ip6, v6=True)
+    if given is None:
+        ip = ipam.pick(subnets, taken, wanted.ip, v6=False)
+        ip6 = ipam.pick(subnets, taken, wanted.ip6, v6=True)
+        given = Given(ip, ip6)
+    mac = wanted.mac.lower() or given.mac
     gateways = {":" in one.gateway: one.gateway for one in subnets}
+    if network.spec.internal or is_driven(network):  # whose driver says where the way out is
+        gateways = {}
+    elif not mac:
+        mac = ipam.mac_of(given.ip or given.ip6) if given.ip or given.ip6 else ipam.any_mac()
     return Endpoint(
         id=secrets.token_hex(32),
         network=network.spec.name,
         network_id=network.id,
         container=container,
         container_name=name,
-        ip=ip,
-        ip6=ip6,
-        gateway="" if network.spec.internal else gateways.get(False, ""),
-        gateway6="" if network.spec.internal else gateways.get(True, ""),
-        mac=wanted.mac.lower() or ipam.mac_of(ip or ip6),
+        ip=given.ip,
+        ip6=given.ip6,
+        gateway=gateways.get(False, ""),
+        gateway6=gateways.get(True, ""),
+        mac=mac,
         names=tuple(dict.fromkeys((name, *wanted.aliases, container[:12]))),
         spec=wanted,
     )
@@ -94,6 +115,24 @@ def mtu_of(network: NetworkRecord) -> int:
     """The network's MTU, 0 for the kernel's."""
     text = network.spec.options.get(_MTU, "")
     return int(text) if text.isdecimal() else 0
+
+
+def is_driven(network: NetworkRecord) -> bool:
+    """Has a driver the network that is not the engine's own?"""
+    return network.spec.driver not in OWN_DRIVERS
+
+
+def as_told(one: Endpoint, network: NetworkRecord) -> Endpoint:
+    """An endpoint as the network's driver is to hear of it: without what it has itself chosen
+    before."""
+    versions = {":" in subnet.subnet for subnet in network.spec.subnets}
+    return replace(
+        one,
+        ip=one.ip if False in versions else "",
+        ip6=one.ip6 if True in versions else "",
+        gateway="",
+        gateway6="",
+    )
 
 
 def talks(network: NetworkRecord) -> bool:
@@ -113,6 +152,11 @@ def wiring(
     """How a container with these ``endpoints`` is connected. ``networks`` are those by id,
     ``links`` those whom it calls by names of its own, ``servers`` the host's name servers, ``dns``
     who stands in for these inside."""
+    if spec.egress and (named := next(filter(is_driven, networks.values()), None)):
+        raise InvalidArgument(
+            f"--egress cannot be kept to in the network {named.spec.name}, as its driver "
+            f"{named.spec.driver} connects containers by itself: use a bridge network"
+        )
     default = _default_route(endpoints)
     plugs = [
         _plug(one, networks[one.network_id], f"eth{number}", default=number == default)
@@ -205,9 +249,10 @@ def _default_route(endpoints: Sequence[Endpoint]) -> int:
 
 
 def _plug(one: Endpoint, network: NetworkRecord, interface: str, *, default: bool) -> Plug:
+    driven = is_driven(network)
     return Plug(
-        bridge=bridge_of(network),
-        host=host_name(one.id),
+        bridge="" if driven else bridge_of(network),
+        host="" if driven else host_name(one.id),
         interface=interface,
         mac=one.mac,
         ip=one.ip,
@@ -217,6 +262,7 @@ def _plug(one: Endpoint, network: NetworkRecord, interface: str, *, default: boo
         default_route=default,
         mtu=mtu_of(network),
         isolated=not talks(network),
+        endpoint=as_told(one, network) if driven else None,
     )
 
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 class Subnet:
     """One pool of addresses. ``subnet`` and ``address_range`` (the part of it that addresses are
     taken from) are CIDR; an empty ``subnet`` is chosen by the engine, an empty ``gateway`` is the
-    first address. ``reserved`` names further addresses that no container gets."""
+    first address. ``reserved`` names further addresses that no container gets. ``pool`` is what an
+    address manager that is not the engine's own calls it."""
 
     subnet: str = ""
     gateway: str = ""
     address_range: str = ""
     reserved: Mapping[str, str] = field(default_factory=dict)
+    pool: str = ""
 
 
 @dataclass(frozen=True)

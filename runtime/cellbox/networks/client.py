@@ -19,9 +19,14 @@ from typing import Any
 from cellbox.errors import Unavailable
 from cellbox.linux import sockets
 
+DRIVEN = ("drive", "release")
+"""Requests for which drivers are asked that are not ours."""
+
 SOCKET, LOCK, LOG = "network.sock", "network.lock", "network.log"
 _SECONDS = 20.0
 """How long the keeper may take for one request: the first one loads its libraries."""
+_DRIVER_SECONDS = 150.0
+"""The same, where it asks a driver that is not ours, which has 30 s for each of a few answers."""
 _REPLY = 1 << 20
 
 
@@ -35,7 +40,7 @@ def ask(run: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> Answer
     Raises ConnectionError or FileNotFoundError where there is none, and TimeoutError.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
-        connection.settimeout(_SECONDS)
+        connection.settimeout(_DRIVER_SECONDS if request["op"] in DRIVEN else _SECONDS)
         folder = os.open(run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:  # a path of over 107 bytes has no room in sockaddr_un (unix(7))
             connection.connect(f"/proc/self/fd/{folder}/{SOCKET}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -60,6 +61,13 @@ def choose(
     if spec.ipv6 and 6 not in versions:
         found.append(check(Subnet(str(_free(_local_pools(seed), occupied, "IPv6")))))
     return tuple(found)
+
+
+def check_free(subnets: Iterable[Subnet], taken: Collection[str]) -> None:
+    """Raise PermissionDenied where one of ``subnets`` overlaps with what is ``taken`` (CIDR)."""
+    others = [ipaddress.ip_network(one, strict=False) for one in taken]
+    if any(_overlaps(ipaddress.ip_network(one.subnet), others) for one in subnets):
+        raise PermissionDenied(_OVERLAP)
 
 
 def check(asked: Subnet) -> Subnet:
@@ -203,6 +211,11 @@ def mac_of(address: str) -> str:
     """The hardware address that belongs to an address, with or without a prefix length: ``02:42``
     and its last four bytes, so that whoever gets the address later needs no new ARP entry."""
     return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + _packed(address)[-4:])
+
+
+def any_mac() -> str:
+    """One of the same kind, for who has no address."""
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + os.urandom(4))
 
 
 def _packed(address: str) -> bytes:

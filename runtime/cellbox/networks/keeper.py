@@ -6,6 +6,8 @@ it has the rights, it works in the network namespace that it is born into, that 
 one of the store's own (:mod:`cellbox.networks.rootless`). It ends with the launcher, and takes
 the networks along that no container is in then.
 
+A driver that is not ours (``driven``) may take its time: a child speaks with it, and answers.
+
 One request a connection, JSON with descriptors; the answer is ``{}`` where nothing else is said,
 and ``{"error"}`` (:func:`cellbox.errors.describe`) for what was raised.
 
@@ -22,6 +24,8 @@ prepare  bridge, interface, mtu; a namespace       ``{"host"}``
 plug     plugs, names, rules; a namespace          with ``names`` two descriptors, UDP and TCP;
                                                    with ``rules`` these are made too
 unplug   plugs; a namespace
+drive    plugs; a namespace                        plugs in what other drivers have
+release  plugs; a namespace, or ended: its inode   tells these drivers
 firewall                                           makes the rules of all notes (``rules``)
 allow    container, addresses: seconds of each
 ======== ========================================= ===============================================
@@ -41,7 +45,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 from cellbox.errors import describe
@@ -119,19 +123,63 @@ def _accept(keeper: Keeper, listener: socket.socket) -> None:
         return
     with connection:
         fds: list[int] = []
-        given: list[int] = []
         try:
             connection.settimeout(_PATIENCE)
             data, fds = sockets.receive(connection, _MAX_REQUEST)
-            if not data:
-                return
-            answer, given = keeper.do(json.loads(data), fds)
+            if data:
+                _serve_one(keeper, listener, connection, json.loads(data), fds)
         except Exception as error:  # whatever was sent, the others are to be served
-            answer = {"error": describe(error)}
-        with suppress(OSError):  # who asked is gone
-            socket.send_fds(connection, [json.dumps(answer).encode()], given)
-        for fd in (*fds, *given):
+            _answer(connection, {"error": describe(error)})
+        for fd in fds:
             os.close(fd)
+
+
+def _answer(
+    connection: socket.socket, answer: Mapping[str, Any], given: Sequence[int] = ()
+) -> None:
+    with suppress(OSError):  # who asked is gone
+        socket.send_fds(connection, [json.dumps(answer).encode()], list(given))
+
+
+def _serve_one(
+    keeper: Keeper,
+    listener: socket.socket,
+    connection: socket.socket,
+    request: Mapping[str, Any],
+    fds: Sequence[int],
+) -> None:
+    if request["op"] in _APART:
+        if _is_child():
+            try:
+                listener.close()
+                _answer(
+                    connection, *_done(partial(_APART[request["op"]], keeper.run, request, fds))
+                )
+            finally:
+                os._exit(0)
+        return
+    answer, given = _done(partial(keeper.do, request, fds))
+    _answer(connection, answer, given)
+    for fd in given:
+        os.close(fd)
+
+
+def _done(action: Callable[[], Answer]) -> Answer:
+    try:
+        return action()
+    except Exception as error:
+        return {"error": describe(error)}, []
+
+
+def _is_child() -> bool:
+    """Fork a child that nobody needs to wait for; are we that?"""
+    middle = os.fork()
+    if middle:
+        os.waitpid(middle, 0)
+        return False
+    if os.fork():
+        os._exit(0)
+    return True
 
 
 class Keeper:
@@ -238,6 +286,31 @@ _OPERATIONS: Mapping[str, Callable[[Keeper, Mapping[str, Any], Sequence[int]], A
     "unplug": Keeper.unplug,
     "firewall": Keeper.firewall,
     "allow": Keeper.allow,
+}
+
+
+def _drive(run: str, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
+    from cellbox.networks import driven  # with what it takes to speak to programs
+
+    for one in _plugs(request):
+        driven.plug(run, fds[0], one)
+    return {}, []
+
+
+def _release(run: str, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
+    from cellbox.networks import driven
+
+    for one in _plugs(request):
+        if fds:
+            driven.unplug(run, fds[0], one)
+        elif one.endpoint:
+            driven.leave(run, one.endpoint, int(request.get("ended", 0)))
+    return {}, []
+
+
+_APART: Mapping[str, Callable[[str, Mapping[str, Any], Sequence[int]], Answer]] = {
+    "drive": _drive,
+    "release": _release,
 }
 
 

@@ -265,6 +265,13 @@ def change(
     return Request(f"change link {name or index}", message)
 
 
+def move(index: int, netns_fd: int, name: str) -> Request:
+    """Take an interface to the namespace ``netns_fd``, where it is down and called ``name``."""
+    attrs = [("IFLA_NET_NS_FD", netns_fd), ("IFLA_IFNAME", name)]
+    message = _link_message(_NEWLINK, index=index, up=False, attrs=attrs)
+    return Request(f"move link {index} as {name}", message)
+
+
 def change_port(index: int, *, hairpin: bool, isolated: bool) -> Request:
     """How a bridge treats its port: ``hairpin`` lets a packet leave by the port it came by,
     ``isolated`` keeps it from all other isolated ones."""

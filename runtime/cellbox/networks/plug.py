@@ -48,7 +48,8 @@ def inside(netns_fd: int) -> Iterator[None]:
         os.close(here)
 
 
-def _routing(netns_fd: int) -> Routing:
+def routing(netns_fd: int) -> Routing:
+    """The links of the network namespace ``netns_fd``. Raises OSError."""
     with inside(netns_fd):
         return Routing()
 
@@ -75,7 +76,7 @@ def plug(netns_fd: int, plugs: Sequence[Plug]) -> None:
     the call."""
     with ExitStack() as stack:
         here = stack.enter_context(Routing())
-        there = stack.enter_context(_routing(netns_fd))
+        there = stack.enter_context(routing(netns_fd))
         found = [_cable(here, there, netns_fd, one) for one in plugs]
         with inside(netns_fd):
             for one in plugs:
@@ -85,7 +86,7 @@ def plug(netns_fd: int, plugs: Sequence[Plug]) -> None:
             *(
                 request
                 for link, one in zip(found, plugs, strict=True)
-                for request in _configured(link, one)
+                for request in configured(link, one)
             ),
         )
 
@@ -94,7 +95,7 @@ def unplug(netns_fd: int, plug: Plug) -> None:
     """Take the cable away; one that is not there is no error. Raises OSError."""
     with Routing() as here:
         here.do(links.remove_link(plug.host))
-    with _routing(netns_fd) as there:
+    with routing(netns_fd) as there:
         there.do(links.remove_link(plug.interface))
 
 
@@ -146,7 +147,8 @@ def _bridge(here: Routing, name: str) -> Link:
     return found
 
 
-def _configured(link: Link, wanted: Plug) -> Iterator[Request]:
+def configured(link: Link, wanted: Plug) -> Iterator[Request]:
+    """What makes of the container's end what the plug says."""
     mac = wanted.mac if wanted.mac != link.mac else ""
     yield links.change(link.index, mac=mac, mtu=wanted.mtu or None)
     for address in filter(None, (wanted.ip, wanted.ip6)):

@@ -86,7 +86,7 @@ class Rules:
 def of(wiring: Wiring, container: str, ports: tuple[PortSpec, ...]) -> Rules | None:
     """The rules of a container that is connected so and has these ``ports`` of the host; None where
     it has none."""
-    plugs = [plug for plug in wiring.plugs if plug.ip or plug.ip6]
+    plugs = [one for one in wiring.plugs if (one.ip or one.ip6) and not one.endpoint]
     if not plugs:
         return None
     ip, ip6 = (address.partition("/")[0] for address in (plugs[0].ip, plugs[0].ip6))

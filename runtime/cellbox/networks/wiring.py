@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellbox.model.container import PortSpec
+from cellbox.model.network import Endpoint
 
 RESOLVER = "127.0.0.11"
 """Where a container finds names, as in Docker's."""
@@ -31,7 +32,10 @@ class Plug:
     characters at most. ``ip`` and ``ip6`` have a prefix length and are empty where the network has
     no such addresses; the gateways have none. ``default_route``: the container's way to all else
     leads through here. ``mtu`` 0 is the kernel's default. ``hairpin`` lets a container reach its
-    own published ports; ``isolated`` keeps it from its neighbours."""
+    own published ports; ``isolated`` keeps it from its neighbours.
+
+    Where another driver has the network, it lays the cable for ``endpoint`` (``driven``), and there
+    are no bridge and no end of ours."""
 
     bridge: str
     host: str
@@ -45,6 +49,12 @@ class Plug:
     mtu: int = 0
     hairpin: bool = True
     isolated: bool = False
+    endpoint: Endpoint | None = None
+
+    @property
+    def key(self) -> str:
+        """What no two cables share."""
+        return self.endpoint.id if self.endpoint else self.host
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""Which drivers of networks are still to hear of a container's end: small, since shims look, and
+everybody who looks at a container that has ended (``driven`` does the rest)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from cellbox.model.network import Endpoint
+
+DRIVER, JOINED = "driver", "joined"
+
+
+def is_driven(run: str, network: str) -> bool:
+    """Is it noted that another driver has the network with this id?"""
+    return os.path.exists(f"{run}/networks/{network}/{DRIVER}")
+
+
+def note(run: str, network: str, endpoint: str) -> Path:
+    """The file that is there while the network's driver believes in the endpoint."""
+    return Path(run, "networks", network, JOINED, endpoint)
+
+
+def among(run: str, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Those of whose end a driver has not heard."""
+    return [
+        one
+        for one in endpoints
+        if os.path.exists(f"{run}/networks/{one.network_id}/{JOINED}/{one.id}")
+    ]
