@@ -100,7 +100,8 @@ def cables(run: Callable[..., str], made: dict[str, Any] | None = None) -> Answe
         inner = f"tc-{body['EndpointID'][:10]}"
         run("ip", "link", "add", host(body), "type", "veth", "peer", "name", inner)
         run("ip", "link", "set", host(body), "up", "master", bridge(body))
-        told = {"InterfaceName": {"SrcName": inner, "DstPrefix": "eth"}}
+        name = {"SrcName": inner, "DstPrefix": "eth"}
+        told = {"InterfaceName": name, "DisableGatewayService": True}
         return {**told, **more.get("Join", {})}
 
     def delete(body: Json) -> Json:
@@ -132,7 +133,7 @@ def ledger(pool: str = "10.77.0.0/24", *, mac: bool = False) -> tuple[Answers, s
 
     def take_pool(body: Json) -> Json:
         if body["Pool"] not in ("", pool) or body["V6"]:
-            return {"Err": f"{body['Pool']} is not ours"}
+            return {"Error": f"{body['Pool']} is not ours"}
         given.add(pool)
         return {"PoolID": "pool one", "Pool": pool, "Data": {}}
 
@@ -140,7 +141,7 @@ def ledger(pool: str = "10.77.0.0/24", *, mac: bool = False) -> tuple[Answers, s
         free = (str(one) for one in network.hosts() if str(one) not in given)
         address = body["Address"] or next(free)
         if address in given:
-            return {"Err": f"{address} is taken"}
+            return {"Error": f"{address} is taken"}
         given.add(address)
         return {"Address": f"{address}/{network.prefixlen}", "Data": {}}
 

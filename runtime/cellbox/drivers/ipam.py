@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from cellbox.drivers.client import Client
-from cellbox.errors import EngineError, NotSupported
+from cellbox.errors import CellboxError, EngineError, NotSupported
 from cellbox.model.network import Subnet
 
 INTERFACE = "IpamDriver"
@@ -48,16 +48,17 @@ class IpamProgram:
             Options=dict(options),
             V6=v6,
         )
-        found = replace(
-            asked, subnet=self._block(told.get("Pool")), pool=self._id(told), gateway=""
-        )
+        found = replace(asked, pool=self._id(told), gateway="", reserved={})
         try:
+            found = replace(found, subnet=self._block(told.get("Pool")))
             gateway = self._gateway(found, asked.gateway, told.get("Data"))
             found = replace(found, gateway=gateway)
-            for address in asked.reserved.values():
+            for name, address in asked.reserved.items():
                 self.take(found, address)
+                found = replace(found, reserved={**found.reserved, name: address})
         except BaseException:
-            self.drop_pool(found)
+            with suppress(CellboxError):
+                self.drop_pool(found)
             raise
         return found
 
@@ -96,17 +97,21 @@ class IpamProgram:
 
     def _block(self, text: Any) -> str:
         try:
-            return str(ipaddress.ip_network(text if isinstance(text, str) else ""))
+            return str(ipaddress.ip_network(_with_length(text)))
         except ValueError:
             raise self._lie("RequestPool", "a pool such as 10.0.0.0/16") from None
 
     def _address(self, text: Any) -> str:
         try:
-            found = ipaddress.ip_interface(text if isinstance(text, str) and "/" in text else "")
+            return str(ipaddress.ip_interface(_with_length(text)))
         except ValueError:
             raise self._lie("RequestAddress", "an address such as 10.0.0.2/16") from None
-        return str(found)
 
     def _lie(self, method: str, wanted: str) -> EngineError:
         name = self._client.place.name
         return EngineError(f"the plugin {name} does not answer {INTERFACE}.{method} with {wanted}")
+
+
+def _with_length(text: Any) -> str:
+    """The text, if it is one and has a prefix length; :mod:`ipaddress` would think of one."""
+    return text if isinstance(text, str) and "/" in text else ""

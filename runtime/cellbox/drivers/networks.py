@@ -107,13 +107,15 @@ class NetworkProgram:
 
 
 def _pool(subnet: Subnet) -> dict[str, Any]:
+    """What is not there is left out: libnetwork's own types refuse an empty address."""
     length = subnet.subnet.partition("/")[2]
-    return {
-        "AddressSpace": "",
-        "Pool": subnet.subnet,
-        "Gateway": f"{subnet.gateway}/{length}" if subnet.gateway else "",
-        "AuxAddresses": {name: f"{one}/{length}" for name, one in subnet.reserved.items()},
-    }
+    told: dict[str, Any] = {"AddressSpace": "", "Pool": subnet.subnet}
+    if subnet.gateway:
+        told["Gateway"] = f"{subnet.gateway}/{length}"
+    if subnet.reserved:
+        reserved = {name: f"{one}/{length}" for name, one in subnet.reserved.items()}
+        told["AuxAddresses"] = reserved
+    return told
 
 
 def _routes(told: Iterable[Fields]) -> Iterable[tuple[str, str]]:

@@ -153,12 +153,16 @@ def _checked(joined: Joined, endpoint: Endpoint) -> Joined:
             raise ValueError(f"no interface is called {joined.interface!r}")
         if joined.mac and not _MAC.fullmatch(joined.mac):
             raise ValueError(f"{joined.mac!r} is no hardware address")
-        for one in filter(None, (joined.ip, joined.ip6)):
-            ipaddress.ip_interface(one)
-        for one in filter(None, (joined.gateway, joined.gateway6, *joined.routes.values())):
-            ipaddress.ip_address(one)
-        for one in joined.routes:
-            ipaddress.ip_network(one)
+        _check_block(joined.ip, ipaddress.IPv4Interface)
+        _check_block(joined.ip6, ipaddress.IPv6Interface)
+        if joined.gateway:
+            ipaddress.IPv4Address(joined.gateway)
+        if joined.gateway6:
+            ipaddress.IPv6Address(joined.gateway6)
+        for destination, gateway in joined.routes.items():
+            ipaddress.ip_network(destination)
+            if gateway:
+                ipaddress.ip_address(gateway)
     except ValueError as error:
         raise EngineError(
             f"the driver of network {endpoint.network} tells nonsense: {error}"
@@ -226,13 +230,12 @@ def _take(netns_fd: int, wanted: Plug, joined: Joined) -> None:
         )
         with inside(netns_fd):
             links.set_ipv6(wanted.interface, on=bool(known.ip6))
-        there.do(
-            links.change(links.LOOPBACK), *configured(made, known), *_routes(made.index, joined)
-        )
+        routes = _routes(made.index, joined)
+        there.do(links.change(links.LOOPBACK), *configured(made, known, routes))
 
 
 def _routes(index: int, joined: Joined) -> Iterator[Request]:
-    """Those onto the link first: a gateway may be behind one."""
+    """Those onto the link first: a gateway may be on one."""
     for destination, gateway in sorted(joined.routes.items(), key=lambda one: bool(one[1])):
         yield links.add_route(index, destination, gateway)
 
@@ -277,6 +280,6 @@ def _read(run: str, endpoint: Endpoint) -> Note | None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     temporary.write_text(text)
     temporary.rename(path)

@@ -177,9 +177,10 @@ def _is_child() -> bool:
     if middle:
         os.waitpid(middle, 0)
         return False
-    if os.fork():
-        os._exit(0)
-    return True
+    with suppress(OSError):  # no room for another: who asked is not answered, and may ask again
+        if os.fork() == 0:
+            return True
+    os._exit(0)
 
 
 class Keeper:

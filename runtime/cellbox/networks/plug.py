@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -147,12 +147,14 @@ def _bridge(here: Routing, name: str) -> Link:
     return found
 
 
-def configured(link: Link, wanted: Plug) -> Iterator[Request]:
-    """What makes of the container's end what the plug says."""
+def configured(link: Link, wanted: Plug, routes: Iterable[Request] = ()) -> Iterator[Request]:
+    """What makes of the container's end what the plug says; a gateway may be behind one of
+    ``routes``."""
     mac = wanted.mac if wanted.mac != link.mac else ""
     yield links.change(link.index, mac=mac, mtu=wanted.mtu or None)
     for address in filter(None, (wanted.ip, wanted.ip6)):
         yield links.add_address(link.index, address)
+    yield from routes
     if wanted.default_route:
         for gateway in filter(None, (wanted.gateway, wanted.gateway6)):
             yield links.add_route(link.index, "default", gateway)
