@@ -1,7 +1,9 @@
 """Rotated files of lines: many writers, readers that follow, tails."""
 
+import json
 import os
 import threading
+import time
 
 import pytest
 
@@ -174,3 +176,15 @@ def test_descriptors_are_closed(path):
     next(reader)
     reader.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_event_is_one_line_of_json(tmp_path):
+    path = str(tmp_path / "events.jsonl")
+    before = time.time()
+    assert journal.note(path, "container", "start", "ab", {"name": "web"})
+    assert not journal.note(str(tmp_path / "none" / "events"), "container", "start", "ab", {})
+    (event,) = (json.loads(line) for line in open(path))
+    assert before <= event.pop("time") <= time.time()
+    assert event == {
+        "kind": "container", "action": "start", "id": "ab", "attributes": {"name": "web"}
+    }  # fmt: skip

@@ -107,7 +107,8 @@ def test_the_exit_code_is_kept(engine, run):
     ran = run("sh", "-c", "exit 3")
     ended = engine.containers.get(ran.id)
     assert (ran.code, ended.status, ended.exit_code, ended.pid) == (3, "exited", 3, 0)
-    assert ended.created <= ended.started <= ended.finished
+    assert ended.created <= ended.started
+    assert ended.started <= ended.finished + 0.01  # dockerd's two clocks differ by a little
 
 
 def test_death_by_a_signal_is_128_and_more(run):
@@ -587,7 +588,8 @@ def test_restart_runs_it_again(engine, start):
 
 @pytest.mark.differs(dockerd="Docker's API cannot say it")
 def test_environment_is_changed_and_the_files_stay(engine, start):
-    id = start("sh", "-c", "echo $A >> /seen; exec sleep 1000", env=("A=1",)).id
+    program = "echo $A >> /seen; exec sleep 1000"
+    id = start("sh", "-c", program, env=("A=1",), stop_timeout=0.2).id
     engine.containers.update(id, env=("A=2",))
     assert engine.containers.get(id).status is Status.RUNNING
     with engine.containers.exec(id, ExecSpec(("cat", "/seen"))) as stream:

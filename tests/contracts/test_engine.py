@@ -165,3 +165,14 @@ def test_close_ends_what_runs_in_the_foreground_and_nothing_else(engine, start, 
     engine.close()
     until(lambda: engine.containers.get(attached).status == "exited")
     assert engine.containers.get(detached).status == "running"
+
+
+def test_a_start_is_told_before_the_end(engine, run):
+    """However short the run."""
+    begun = time.time()
+    ids = [run("true").id for _ in range(10)]
+    told = [(one.id, one.action) for one in engine.events(since=begun, until=time.time())]
+    for id in ids:
+        assert [action for whose, action in told if whose == id and action in ("start", "die")] == (
+            ["start", "die"]
+        )

@@ -177,7 +177,10 @@ def test_a_driver_that_fails_leaves_nothing(engine, busybox, wired):
             engine.containers.start(id)
         engine.containers.remove(id)
         engine.networks.remove("own")
-    with plugin("refusing", {**cables(ip), "NetworkDriver.CreateNetwork": {"Err": "no"}}) as (it, _):
+    with plugin("refusing", {**cables(ip), "NetworkDriver.CreateNetwork": {"Err": "no"}}) as (
+        it,
+        _,
+    ):
         with pytest.raises(CellboxError, match="no"):
             engine.networks.create(NetworkSpec("own", it, (POOL,)))
         with pytest.raises(NotFound):

@@ -111,7 +111,9 @@ def test_a_port_that_is_taken_leaves_the_old_one_running(engine, box):
 
 def test_ports_and_places_in_networks(engine, start):
     engine.networks.create(NetworkSpec("net"))
-    made = start("httpd", "-f", "-p", "80", "-h", "/etc", name="box", network="net")
+    made = start(
+        "httpd", "-f", "-p", "80", "-h", "/etc", name="box", network="net", stop_timeout=0.2
+    )
     engine.containers.update("box", ports=(PortSpec(80, host_ip="127.0.0.1"),))
     now = engine.containers.get("box")
     assert [(one.network, one.ip, one.mac) for one in now.endpoints] == (

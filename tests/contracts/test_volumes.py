@@ -322,7 +322,8 @@ def test_copies_of_a_container_that_does_not_run_see_volumes(engine, run, busybo
 
 @pytest.mark.differs(dockerd="Docker's API cannot say that")
 def test_update_gives_a_container_other_volumes(engine, run, start, volumes):
-    made = start("sleep", "1000", mounts=(volume("/one", "one"), volume("/none")))
+    mounts = (volume("/one", "one"), volume("/none"))
+    made = start("sleep", "1000", mounts=mounts, stop_timeout=0.2)
     anonymous = next(one.name for one in made.mounts if one.target == "/none")
     engine.containers.update(made.id, mounts=(volume("/two", "two"), volume("/none")))
     now = engine.containers.get(made.id)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 EVENTS_LIMIT = 1 << 20
 """Bytes at which the engine's event log is rotated, whoever appends to it."""
@@ -46,6 +47,13 @@ def append(path: str, line: bytes, *, limit: int, keep: int = 1) -> bool:
             os.close(fd)
     except OSError:
         return False
+
+
+def note(path: str, kind: str, action: str, id: str, attributes: Mapping[str, str]) -> bool:
+    """Append what has just happened to the engine's event log at ``path``, as :func:`append`."""
+    event = {"time": time.time(), "kind": kind, "action": action, "id": id}
+    line = json.dumps({**event, "attributes": attributes}).encode()
+    return append(path, line, limit=EVENTS_LIMIT)
 
 
 def rotate(path: str, keep: int) -> None:

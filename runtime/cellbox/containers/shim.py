@@ -242,7 +242,7 @@ class Shim:
                 main.names = [fds.pop(), fds.pop()][::-1]
             for master in fds:
                 main.streams.use_terminal(master)
-            self._running(main)
+            self._running(main, told=True)
             return
         self.client = sockets.seqpacket(fds[0]) if fds else None
         told = json.loads(said) if said else to_json(_DESERTED)
@@ -353,16 +353,17 @@ class Shim:
                 os._exit(0)
         self.children.append(child)
 
-    def _running(self, main: Task) -> None:
+    def _running(self, main: Task, *, told: bool = False) -> None:
+        """It runs; ``told``: the starter has put that on record."""
         if self.wires:
             self.wires.begin(main.pid, main.names)
             if self.wires.ports:  # which a state that another process began does not know
                 self.save()
-        self._answer({"pid": main.pid})
         if self.state.restarting:
             self.save(restarting=False, paused=False)
-        if self.state.restarts:  # else whoever asked for the start tells
+        if not told:
             self.event("start")
+        self._answer({"pid": main.pid})
         if "health" in self.facts:
             self.probes = probes.begin(self)
 
@@ -641,6 +642,4 @@ class Shim:
         self, kind: str, action: str, id: str, attributes: Mapping[str, str], log: str = ""
     ) -> None:
         if self.facts.get("events"):
-            event = {"time": time.time(), "kind": kind, "action": action, "id": id}
-            line = json.dumps({**event, "attributes": attributes}).encode()
-            journal.append(log or self.facts["events"], line, limit=journal.EVENTS_LIMIT)
+            journal.note(log or self.facts["events"], kind, action, id, attributes)

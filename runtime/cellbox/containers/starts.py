@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cellbox.containers import control, init, records, spares, worker
+from cellbox.containers import control, init, journal, records, spares, worker
 from cellbox.containers.messages import (
     Bundle,
     Failure,
@@ -456,6 +456,7 @@ class Start:
         order, birth = self._order, self._birth
         runs = self.fits and not self._failure
         if runs:
+            self._note_start()  # before the shim can note that it has ended
             verdict, fds = RUNS, [self._terminal] if self._terminal >= 0 else []
             fds += self._names
         else:
@@ -473,6 +474,10 @@ class Start:
             control.reply(order.connection, {"pid": birth.pid}, keep=True)
         order.forget()
         self._forget()
+
+    def _note_start(self) -> None:
+        bundle = self.bundle
+        journal.note(bundle.events, "container", "start", bundle.id, bundle.attributes)
 
     def _forget(self) -> None:
         close([*self._ours, self._terminal, *self._names])

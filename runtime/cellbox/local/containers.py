@@ -212,7 +212,6 @@ class LocalContainers(Observer):
                 if record.spec.auto_remove and self.erase(record):
                     self.emit(record, "destroy")
                 raise
-            self.emit(record, "start")
 
     def _get_going(self, record: ContainerRecord) -> None:
         ready = self.networks.ready(record)

@@ -200,11 +200,11 @@ class Mounting:
                 sources = [self._mount(volume, record.id, alone) for volume in volumes]
                 if any(sources):
                     renew()
+                self._tell_mounted(record, volumes)
                 yield
             except BaseException:
                 self.unmount(record)
                 raise
-        self._tell_mounted(record, volumes)
 
     def _all_specs(self, record: ContainerRecord) -> Sequence[VolumeSpec]:
         """Its volumes; what was lost of them with a database is made again, empty."""
