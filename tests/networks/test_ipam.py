@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,15 @@ def test_what_is_asked_for_may_lie_on_a_route_of_the_host():
     assert ipam.choose(spec(asked), [], routes=["10.0.0.0/8"]) == (asked,)
 
 
+@pytest.mark.parametrize("other", ["10.0.0.0/8", "10.0.0.128/25", "fd00::1/128"])
+def test_pools_of_another_manager_are_to_be_free_too(other):
+    pools = [Subnet("10.0.0.0/24", pool="p1"), Subnet("fd00::/64", pool="p2")]
+    ipam.check_free(pools, [])
+    ipam.check_free(pools, ["10.0.1.0/24", "fd00:1::/64", "0.0.0.0/32"])
+    with pytest.raises(PermissionDenied, match="Pool overlaps with other one on this address"):
+        ipam.check_free(pools, ["10.0.1.0/24", other])
+
+
 # Containers -------------------------------------------------------------------------------------
 
 
@@ -194,3 +204,9 @@ def test_mac_addresses_are_docker_s():
     assert ipam.mac_of("172.17.0.2") == "02:42:ac:11:00:02"
     assert ipam.mac_of("172.17.0.2/16") == "02:42:ac:11:00:02"
     assert ipam.mac_of("fd00::1:2") == "02:42:00:01:00:02"
+
+
+def test_who_has_no_address_gets_any_mac_of_the_same_kind():
+    found = {ipam.any_mac() for _ in range(8)}
+    assert len(found) == 8
+    assert all(re.fullmatch(r"02:42(:[0-9a-f]{2}){4}", one) for one in found)

@@ -12,13 +12,18 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.drivers.programs import program
 
-from cellbox.errors import rebuild
+from cellbox.drivers.places import Place
+from cellbox.errors import EngineError, NotFound, rebuild
 from cellbox.linux import process as processes
 from cellbox.model.codec import to_json
-from cellbox.networks import client, links, rules
+from cellbox.model.network import Endpoint
+from cellbox.networks import client, driven, links, owed, rules
+from cellbox.networks.driven import Driver
 from cellbox.networks.keeper import Keeper
 from cellbox.networks.links import Routing
 from cellbox.networks.rules import Bridge, Egress, Rules
@@ -28,6 +33,7 @@ pytestmark = pytest.mark.root
 
 BRIDGE = {"op": "bridge", "name": "cba", "addresses": ["10.1.0.1/24"], "mtu": 1400}
 ONE = Plug("cba", "cbv1", ip="10.1.0.2/24", gateway="10.1.0.1", mac="02:42:0a:01:00:02")
+FAR = Plug("", "", ip="10.5.0.2/24", endpoint=Endpoint("e1", "far", "n1", "c" * 64, "web"))
 
 
 class Store:
@@ -291,3 +297,160 @@ def test_it_ends_with_the_launcher(store):
         return alive, processes.wait_gone(pid, started, 10)
 
     assert store(action) == (True, True)
+
+
+# Drivers that are not ours ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def far(store, **answers):
+    """A program that has the network n1, and answers so; the calls that it gets."""
+    path = f"{store.run}/far.sock"
+    usual = {"CreateEndpoint": {}, "Join": {}, "Leave": {}, "DeleteEndpoint": {}}
+    methods = {f"NetworkDriver.{name}": one for name, one in {**usual, **answers}.items()}
+    driven.note(store.run, "n1", Driver("far", Place("far", f"unix://{path}", path)))
+    store.pid()  # who starts one is a single thread
+    with program(Path(path), methods) as calls:
+        yield calls
+
+
+class Slow:
+    """An answer that takes until ``go``, and a request to the keeper that waits for it."""
+
+    def __init__(self):
+        self.asked, self.go, self.answers = threading.Event(), threading.Event(), []
+
+    def __call__(self, _body):
+        self.asked.set()
+        self.go.wait(60)
+        return {}
+
+    @contextlib.contextmanager
+    def awaited(self, store, fd):
+        request = {"op": "drive", "plugs": [to_json(FAR)]}
+        thread = threading.Thread(
+            target=lambda: self.answers.append(client.ask(store.run, request, [fd])[0])
+        )
+        thread.start()
+        try:
+            assert self.asked.wait(20)
+            yield
+        finally:
+            self.go.set()
+            thread.join()
+
+
+def test_a_driver_s_interface_comes_and_goes(store, space):
+    def action(store):
+        there, found = space(), []
+        with Routing() as routing:
+            routing.do(links.new_veth("other", "tap0", os.open("/proc/self/ns/net", os.O_RDONLY)))
+        with far(store, Join={"InterfaceName": {"SrcName": "tap0"}}) as calls:
+            for late in (False, True):
+                assert store.ask("drive", [there.fd], plugs=[to_json(FAR)]) == {}
+                with there.entered(), Routing() as routing:
+                    found.append(routing.addresses(routing.find("eth0").index))
+                used = owed.used(store.run, FAR.endpoint)
+                store.ask("release", ended=used + 1, plugs=[to_json(FAR)])
+                before = len(calls)
+                gone = {"ended": used} if late else {"fds": [there.fd]}
+                assert store.ask("release", plugs=[to_json(FAR)], **gone) == {}
+                found.append([method.partition(".")[2] for method, _ in calls[before:]])
+                found.append(owed.among(store.run, [FAR.endpoint]))
+                with Routing() as routing:
+                    found.append(routing.find("tap0") is not None)
+        return found
+
+    with_descriptor, ended = [True], [False]
+    once = [["10.5.0.2/24"], ["Leave", "DeleteEndpoint"], []]
+    assert store(action) == [*once, *with_descriptor, *once, *ended]
+
+
+def test_a_slow_driver_keeps_nobody_else_waiting(store, space):
+    def action(store):
+        slow, there = Slow(), space()
+        with far(store, CreateEndpoint=slow):
+            pid = store.pid()
+            with slow.awaited(store, there.fd):
+                store.ask(**BRIDGE)
+                others = store.pid() == pid, list(slow.answers)
+        return others, slow.answers
+
+    assert store(action) == ((True, []), [{}])
+
+
+def test_who_waits_for_a_driver_is_no_keeper(store, space):
+    def action(store):
+        slow, there = Slow(), space()
+        with far(store, CreateEndpoint=slow):
+            pid = store.pid()
+            with slow.awaited(store, there.fd):
+                store.end()
+                with pytest.raises(ConnectionRefusedError):
+                    client.ask(store.run, {"op": "ping"})
+                another = store.pid() != pid
+            store.ask("release", [there.fd], plugs=[to_json(FAR)])
+        return another, slow.answers, owed.among(store.run, [FAR.endpoint])
+
+    assert store(action) == (True, [{}], [])
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        ({"Err": "no cable"}, EngineError, "the plugin far: NetworkDriver.Join: no cable"),
+        ({"Gateway": "router"}, EngineError, "the driver of network far tells nonsense"),
+        ({"InterfaceName": {"SrcName": "tap9"}}, EngineError, "has no interface tap9"),
+        ({"InterfaceName": {"SrcName": "lo"}}, OSError, "move link 1 as eth0"),
+    ],
+)
+def test_what_a_driver_fails_with_is_told(store, space, said, kind, words):
+    def action(store):
+        there = space()
+        with far(store, Join=said):
+            with pytest.raises(kind) as caught:
+                store.ask("drive", [there.fd], plugs=[to_json(FAR)])
+        return str(caught.value)
+
+    assert words in store(action)
+
+
+def test_what_goes_wrong_at_the_end_is_told_too(store, space):
+    def action(store):
+        there = space()
+        with far(store, Leave={"Err": "stuck"}):
+            store.ask("drive", [there.fd], plugs=[to_json(FAR)])
+            with pytest.raises(EngineError, match="stuck"):
+                store.ask("release", [there.fd], plugs=[to_json(FAR)])
+            driven.note(store.run, "n1", Driver("gone"))
+            with pytest.raises(NotFound, match=r"network\.gone"):
+                store.ask("drive", [there.fd], plugs=[to_json(FAR)])
+            pid = store.pid()
+            with pytest.raises(Exception, match="plugs"):
+                store.ask("release", [there.fd])
+            return pid == store.pid()
+
+    assert store(action)
+
+
+def test_without_room_for_a_child_the_keeper_goes_on(store, space, monkeypatch):
+    fork = os.fork
+
+    def refused():
+        if _name("self") == _name(os.getppid()) == "cellbox-network":
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    def action(store):
+        there, pid = space(), store.pid()
+        request = {"op": "drive", "plugs": [to_json(FAR)]}
+        with pytest.raises(ConnectionResetError):
+            client.ask(store.run, request, [there.fd])
+        return pid == store.pid()
+
+    monkeypatch.setattr(os, "fork", refused)
+    assert store(action)
+
+
+def _name(pid):
+    return Path(f"/proc/{pid}/comm").read_text().strip()

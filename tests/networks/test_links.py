@@ -101,6 +101,42 @@ def test_ipv6_can_be_used_at_once(apart, space):
     assert "fd00:1::2/64" in addresses
 
 
+def test_an_interface_is_moved(apart, space):
+    def action():
+        there, home = space(), os.open("/proc/self/ns/net", os.O_RDONLY)
+        with there.entered():
+            inside = Routing()
+        with Routing() as routing:
+            routing.do(links.new_veth("tap0", "other", home, mtu=1300))
+            found = routing.find("tap0")
+            routing.do(
+                links.add_address(found.index, "10.1.0.9/24"),
+                links.move(found.index, there.fd, "eth0"),
+            )
+            away, moved = routing.find("tap0"), inside.find("eth0")
+            addresses = inside.addresses(moved.index)
+            inside.do(links.change(moved.index), links.move(moved.index, home, "tap1"))
+            back = routing.find("tap1")
+            return found, away, moved, addresses, back, inside.find("eth0"), routing.find("other")
+
+    found, away, moved, addresses, back, left, other = apart(action)
+    assert (away, left, addresses) == (None, None, [])
+    assert (moved.mac, moved.mtu, moved.up, moved.kind) == (found.mac, 1300, False, "veth")
+    assert (back.mac, back.up, back.peer) == (found.mac, False, other.index)
+
+
+@pytest.mark.parametrize(("index", "code"), [(4711, errno.ENODEV), (LOOPBACK, errno.EINVAL)])
+def test_an_interface_that_cannot_be_moved(apart, space, index, code):
+    def action():
+        there = space()
+        with Routing() as routing:
+            with pytest.raises(OSError) as caught:
+                routing.do(links.move(index, there.fd, "eth0"))
+            return caught.value.errno, caught.value.filename, routing.find("lo").index
+
+    assert apart(action) == (code, f"move link {index} as eth0", LOOPBACK)
+
+
 def test_a_failure_names_the_call_and_the_rest_is_tried(apart):
     def action():
         with Routing() as routing:

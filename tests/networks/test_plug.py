@@ -11,9 +11,11 @@ from dataclasses import replace
 import pytest
 
 from cellbox.model.codec import dumps, loads
+from cellbox.networks import plug as plugging
 from cellbox.networks.links import Routing
 from cellbox.networks.plug import (
     Prepared,
+    identity,
     open_names,
     prepare,
     unplug,
@@ -55,6 +57,41 @@ def seen(space):
 def ports():
     with Routing() as routing:
         return sorted(one.name for one in routing.links() if one.kind == "veth")
+
+
+@pytest.mark.parametrize("before_5_14", [False, True])
+def test_a_namespace_is_told_from_others(apart, space, monkeypatch, before_5_14):
+    if before_5_14:
+        monkeypatch.setattr(plugging, "_NETNS_COOKIE", 9999)
+
+    def action():
+        here, there, other = space(new=False), space(), space()
+        ids = [identity(one.fd) for one in (here, there, other)]
+        with there.entered():
+            again = identity(here.fd), identity(space(new=False).fd)
+        return ids, again, here.fd, os.fstat(there.fd).st_ino
+
+    ids, again, _, inode = apart(action)
+    assert len({*ids, 0}) == 4
+    assert again == (ids[0], ids[1])
+    assert (ids[1] == inode) is before_5_14
+
+
+def test_a_later_namespace_is_another_one_whatever_its_inode(apart, space):
+    def action():
+        found = []
+        for _ in range(8):
+            there = space()
+            found.append(identity(there.fd))
+            os.close(there.fd)
+        return found
+
+    assert len(set(apart(action))) == 8
+
+
+def test_what_is_no_namespace_has_no_identity(tmp_path):
+    with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="setns"):
+        identity(file.fileno())
 
 
 @pytest.mark.parametrize("ahead", [False, True])

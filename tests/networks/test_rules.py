@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cellbox.model.container import PortSpec
+from cellbox.model.network import Endpoint
 from cellbox.networks import rules
 from cellbox.networks.rules import Bridge, Egress, Published, Rules, Ruleset
 from cellbox.networks.wiring import Plug, Wiring
@@ -36,6 +37,16 @@ def test_a_container_with_a_list_is_held_to_it():
 def test_most_containers_have_none():
     assert rules.of(WIRED, ID, ()) is None
     assert rules.of(Wiring(), ID, (PortSpec(80, host_port=80),)) is None
+
+
+def test_a_cable_of_another_driver_has_no_rule():
+    endpoint = Endpoint("e" * 64, "far", "n" * 64, ID, "web")
+    driven = Plug("", "", ip="10.5.0.2/24", ip6="fd05::2/64", endpoint=endpoint)
+    port = PortSpec(80, host_port=8080)
+    assert rules.of(Wiring(plugs=(driven,)), ID, (port,)) is None
+    # The port leads to the address that the container has in a network of ours.
+    found = rules.of(Wiring(plugs=(driven, PLUG)), ID, (port,))
+    assert found == Rules((Published(8080, "10.1.0.2", 80),))
 
 
 def test_all_notes_of_a_store_are_its_rules(tmp_path):

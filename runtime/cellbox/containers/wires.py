@@ -25,7 +25,7 @@ from cellbox.errors import CellboxError
 from cellbox.linux import syscalls
 from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import PortSpec
-from cellbox.networks import client, names, rules
+from cellbox.networks import client, names, owed, rules
 from cellbox.networks.ports import Bound
 from cellbox.networks.wiring import Plug, Wiring
 
@@ -62,7 +62,7 @@ class Wires:
         self._run = run
         self._names: list[int] = []
         self._pid = 0
-        self._inode = 0
+        self._used = 0
         self._children: dict[str, _Child] = {}
 
     @property
@@ -109,6 +109,8 @@ class Wires:
         if rules.forget(self._run, self._id):
             self._fork("rules", self._have_rules_made)
         if self._driven:
+            if not self._used:  # its program has never run
+                self._note_namespace()
             self._fork("release", self._release)
 
     @property
@@ -117,15 +119,15 @@ class Wires:
         return [one for one in self.wiring.plugs if one.endpoint]
 
     def _note_namespace(self) -> None:
-        """By which a driver that hears of an end knows which run it was."""
-        if self._driven and self._pid:
-            with suppress(OSError):  # it has just ended
-                self._inode = os.stat(f"/proc/{self._pid}/ns/net").st_ino
+        """By which a driver that hears of an end knows which run it was. The process cannot be
+        asked: one that has ended, as it may have by now, is in no namespace."""
+        used = (owed.used(self._run, one.endpoint) for one in self._driven if one.endpoint)
+        self._used = next(filter(None, used), self._used)
 
     def _release(self, _stop: int, _more: list[int]) -> None:
         plugs = [to_json(one) for one in self._driven]
         with suppress(CellboxError, OSError):  # then it hears of it when somebody looks
-            client.ask_anew(self._run, {"op": "release", "plugs": plugs, "ended": self._inode})
+            client.ask_anew(self._run, {"op": "release", "plugs": plugs, "ended": self._used})
 
     def _have_rules_made(self, _stop: int, _more: list[int]) -> None:
         with suppress(OSError):  # without a keeper they are made anew by the next one

@@ -30,12 +30,18 @@ from cellbox.model.network import Endpoint
 from cellbox.model.plugin import PluginKind
 from cellbox.networks import links, owed
 from cellbox.networks.links import Request, Routing
-from cellbox.networks.plug import configured, inside, routing
+from cellbox.networks.plug import configured, identity, inside, routing
 from cellbox.networks.wiring import Plug
 from cellbox.plugins import REGISTRY, Joined, NetworkDriver
 
 _INTERFACE = re.compile(r"[^\s/:\0]{1,15}")
 _MAC = re.compile(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
+_KINDS = {
+    "ip": ipaddress.IPv4Interface,
+    "ip6": ipaddress.IPv6Interface,
+    "gateway": ipaddress.IPv4Address,
+    "gateway6": ipaddress.IPv6Address,
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Driver:
 @dataclass(frozen=True)
 class Note:
     """What a driver was told: of ``endpoint``, and what it said, None before that. ``used`` is the
-    namespace (its inode) that has the interface, 0 while none has."""
+    namespace (its ``identity``) that has the interface, 0 while none has."""
 
     endpoint: Endpoint
     joined: Joined | None = None
@@ -104,12 +110,12 @@ def join(run: str, endpoint: Endpoint) -> Joined:
         return _join(run, endpoint, known)
 
 
-def leave(run: str, endpoint: Endpoint, namespace: int = 0) -> None:
-    """Tell it that the container has ended; of the run that had ``namespace``, if one is named. A
-    driver that fails is not told again. Raises as :func:`join`."""
+def leave(run: str, endpoint: Endpoint, namespace: int | None = None) -> None:
+    """Tell it that the container has ended; of the run that had ``namespace`` (0: had none yet), if
+    one is named. A driver that fails is not told again. Raises as :func:`join`."""
     with _alone(run, endpoint):
         known = _read(run, endpoint)
-        if known and namespace in (0, known.used):
+        if known and namespace in (None, known.used):
             _leave(run, known)
 
 
@@ -153,21 +159,26 @@ def _checked(joined: Joined, endpoint: Endpoint) -> Joined:
             raise ValueError(f"no interface is called {joined.interface!r}")
         if joined.mac and not _MAC.fullmatch(joined.mac):
             raise ValueError(f"{joined.mac!r} is no hardware address")
-        _check_block(joined.ip, ipaddress.IPv4Interface)
-        _check_block(joined.ip6, ipaddress.IPv6Interface)
-        if joined.gateway:
-            ipaddress.IPv4Address(joined.gateway)
-        if joined.gateway6:
-            ipaddress.IPv6Address(joined.gateway6)
-        for destination, gateway in joined.routes.items():
-            ipaddress.ip_network(destination)
-            if gateway:
-                ipaddress.ip_address(gateway)
+        _check_addresses(joined)
     except ValueError as error:
         raise EngineError(
             f"the driver of network {endpoint.network} tells nonsense: {error}"
         ) from None
     return joined
+
+
+def _check_addresses(joined: Joined) -> None:
+    """Raises ValueError."""
+    for one in (joined.ip, joined.ip6, *joined.routes):
+        if one and "/" not in one:
+            raise ValueError(f"{one!r} has no prefix length")
+    for name, kind in _KINDS.items():
+        if text := getattr(joined, name):
+            kind(text)
+    for destination, gateway in joined.routes.items():
+        family = type(ipaddress.ip_network(destination).network_address)
+        if gateway:
+            family(gateway)
 
 
 # Plugging -----------------------------------------------------------------------------------------
@@ -177,7 +188,7 @@ def plug(run: str, netns_fd: int, wanted: Plug) -> None:
     """Take the interface that the network's driver has for the container to the namespace
     ``netns_fd``, unless it is there. Raises as :func:`join`, OSError."""
     assert wanted.endpoint is not None
-    namespace = os.fstat(netns_fd).st_ino
+    namespace = identity(netns_fd)
     with _alone(run, wanted.endpoint):
         known = _read(run, wanted.endpoint)
         if known and known.used == namespace:
@@ -200,7 +211,7 @@ def unplug(run: str, netns_fd: int, plugged: Plug) -> None:
     """Give the interface back to the host, where its driver finds it, and let the driver know.
     Raises as :func:`join`, OSError."""
     assert plugged.endpoint is not None
-    namespace = os.fstat(netns_fd).st_ino
+    namespace = identity(netns_fd)
     known = _read(run, plugged.endpoint)
     if known and known.joined and known.joined.interface and known.used == namespace:
         _give_back(netns_fd, plugged.interface, known.joined.interface)

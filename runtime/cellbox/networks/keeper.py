@@ -25,7 +25,8 @@ plug     plugs, names, rules; a namespace          with ``names`` two descriptor
                                                    with ``rules`` these are made too
 unplug   plugs; a namespace
 drive    plugs; a namespace                        plugs in what other drivers have
-release  plugs; a namespace, or ended: its inode   tells these drivers
+release  plugs; a namespace, or ended: which one   tells these drivers
+         that was (``owed.used``)
 firewall                                           makes the rules of all notes (``rules``)
 allow    container, addresses: seconds of each
 ======== ========================================= ===============================================
@@ -305,7 +306,7 @@ def _release(run: str, request: Mapping[str, Any], fds: Sequence[int]) -> Answer
         if fds:
             driven.unplug(run, fds[0], one)
         elif one.endpoint:
-            driven.leave(run, one.endpoint, int(request.get("ended", 0)))
+            driven.leave(run, one.endpoint, int(request["ended"]))
     return {}, []
 
 

@@ -3,6 +3,7 @@ everybody who looks at a container that has ended (``driven`` does the rest)."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,15 @@ def is_driven(run: str, network: str) -> bool:
 def note(run: str, network: str, endpoint: str) -> Path:
     """The file that is there while the network's driver believes in the endpoint."""
     return Path(run, "networks", network, JOINED, endpoint)
+
+
+def used(run: str, endpoint: Endpoint) -> int:
+    """The namespace that has what the driver gave for the endpoint, 0 while none has; it stands in
+    the note, and so is known even when the namespace has gone."""
+    try:
+        return int(json.loads(note(run, endpoint.network_id, endpoint.id).read_text())["used"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return 0
 
 
 def among(run: str, endpoints: Iterable[Endpoint]) -> list[Endpoint]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from cellbox.linux import syscalls
 from cellbox.networks import links, names
 from cellbox.networks.links import Link, Request, Routing
 from cellbox.networks.wiring import Plug
+
+_NETNS_COOKIE = 71  # SO_NETNS_COOKIE (asm-generic/socket.h), which the library does not name
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,19 @@ def routing(netns_fd: int) -> Routing:
     """The links of the network namespace ``netns_fd``. Raises OSError."""
     with inside(netns_fd):
         return Routing()
+
+
+def identity(netns_fd: int) -> int:
+    """What tells the network namespace ``netns_fd`` from all others, later ones too; an inode's
+    number is soon that of the next. Raises OSError."""
+    try:
+        with inside(netns_fd), socket.socket() as one:
+            cookie = one.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8)
+        return int.from_bytes(cookie, sys.byteorder)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:  # before Linux 5.14
+            raise
+        return os.fstat(netns_fd).st_ino
 
 
 # Plugging ---------------------------------------------------------------------------------------
