@@ -129,7 +129,7 @@ def cables(run: Callable[..., str], made: dict[str, Any] | None = None) -> Answe
 def ledger(pool: str = "10.77.0.0/24", *, mac: bool = False) -> tuple[Answers, set[str]]:
     """An IPAM plugin with one pool, and what it has given of that: addresses, and the pool."""
     given: set[str] = set()
-    network = ipaddress.ip_network(pool)
+    network, lock = ipaddress.ip_network(pool), threading.Lock()
 
     def take_pool(body: Json) -> Json:
         if body["Pool"] not in ("", pool) or body["V6"]:
@@ -138,6 +138,10 @@ def ledger(pool: str = "10.77.0.0/24", *, mac: bool = False) -> tuple[Answers, s
         return {"PoolID": "pool one", "Pool": pool, "Data": {}}
 
     def take(body: Json) -> Json:
+        with lock:
+            return really_take(body)
+
+    def really_take(body: Json) -> Json:
         free = (str(one) for one in network.hosts() if str(one) not in given)
         address = body["Address"] or next(free)
         if address in given:

@@ -196,7 +196,7 @@ def test_a_driver_that_will_not_remove_keeps_the_network(engine, calls, answers)
     engine.networks.remove("own")
 
 
-# What goes and what does not ------------------------------------------------------------------------
+# What goes and what does not --------------------------------------------------------------------
 
 
 def test_ports_are_published_and_networks_mixed(engine, own, calls, until):
