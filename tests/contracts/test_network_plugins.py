@@ -14,7 +14,7 @@ import pytest
 from tests.drivers.programs import Answers, Json, cables, ledger, program
 
 from cellbox.errors import CellboxError, NotFound, PermissionDenied
-from cellbox.model.container import ExecSpec, RunSpec
+from cellbox.model.container import ExecSpec, RestartPolicy, RunSpec
 from cellbox.model.network import EndpointSpec, NetworkSpec, Subnet
 
 pytestmark = pytest.mark.root
@@ -112,6 +112,20 @@ def test_a_container_joins_at_each_start(engine, run, wired):
     engine.containers.remove(ran.id, force=True)
     cycle = ["CreateEndpoint", "Join", "Leave", "DeleteEndpoint"]
     assert methods(calls) == ["CreateNetwork", *cycle * 2]
+    engine.networks.remove("own")
+
+
+def test_each_run_of_a_restart_policy_has_the_network(engine, start, wired, until):
+    driver, calls = wired
+    engine.networks.create(NetworkSpec("own", driver, (POOL,)))
+    script = "ip -4 -o address show eth0; exit 1"
+    id = start("sh", "-c", script, network="own", restart=RestartPolicy("on-failure", 2)).id
+    until(lambda: engine.containers.get(id).status == "exited", 20)
+    written = b"".join(data for _, _, data in engine.containers.logs(id))
+    assert written.count(b"10.231.77.2/24") == 3
+    cycle = ["CreateEndpoint", "Join", "Leave", "DeleteEndpoint"]
+    until(lambda: methods(calls) == ["CreateNetwork", *cycle * 3])
+    engine.containers.remove(id)
     engine.networks.remove("own")
 
 
