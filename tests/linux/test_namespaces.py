@@ -82,6 +82,46 @@ def test_an_ordinary_user_becomes_root_of_a_user_namespace(in_user_namespace):
     assert lines[0] == (0, USER if os.geteuid() == 0 else os.geteuid(), 1)
 
 
+def test_a_user_namespace_is_shared_with_who_has_one(in_user_namespace, in_child):
+    """As a later launcher of a user does, to reach what the one before has made."""
+    in_user_namespace(lambda: None)  # skips where this machine forbids it
+
+    def action():
+        ready, done = os.pipe(), os.pipe()
+        other = os.fork()
+        if other == 0:
+            namespaces.enter_private()
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+            os.write(ready[1], b"x")
+            os.read(done[0], 1)
+            os._exit(0)
+        os.read(ready[0], 1)
+        pidfd = os.pidfd_open(other)
+        theirs = os.readlink(f"/proc/{other}/ns/user")
+        namespaces.enter_private(beside=pidfd)
+        syscalls.mount("tmpfs", "/mnt", "tmpfs")
+        os.write(done[1], b"x")
+        os.waitpid(other, 0)
+        return theirs == os.readlink("/proc/self/ns/user"), os.getresuid(), os.getresgid()
+
+    assert in_child(as_user(action)) == (True, (0, 0, 0), (0, 0, 0))
+
+
+def test_who_has_ended_shares_nothing(in_user_namespace, in_child):
+    in_user_namespace(lambda: None)
+
+    def action():
+        other = os.fork()
+        if other == 0:
+            os._exit(0)
+        pidfd = os.pidfd_open(other)
+        os.waitpid(other, 0)
+        namespaces.enter_private(beside=pidfd)
+        return os.getresuid()
+
+    assert in_child(as_user(action)) == (0, 0, 0)
+
+
 def test_no_child_and_no_descriptor_is_left(in_user_namespace):
     before = len(os.listdir("/proc/self/fd"))
 

@@ -17,7 +17,7 @@ import pytest
 
 from cellbox.linux import namespaces, syscalls
 from cellbox.linux import process as processes
-from cellbox.model.codec import to_json
+from cellbox.model.codec import dumps, to_json
 from cellbox.networks import client, links, rootless, rules
 from cellbox.networks.links import Routing
 from cellbox.networks.rules import Bridge
@@ -270,3 +270,17 @@ def test_who_holds_a_lock(tmp_path):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert rootless.locked_by(path) == 0
+
+
+def test_who_holds_the_networks_is_found_by_a_record(tmp_path):
+    run = str(tmp_path)
+    assert client.holder(run) == -1
+    record = Path(run, client.HOLDER)
+    mine = processes.start_time(os.getpid())
+    for text in ("", "{}", "[]", dumps(rootless.Outlet(os.getpid(), mine + 1))):
+        record.write_text(text)
+        assert client.holder(run) == -1
+    record.write_text(dumps(rootless.Outlet(os.getpid(), mine)))
+    pidfd = client.holder(run)
+    signal.pidfd_send_signal(pidfd, 0)
+    os.close(pidfd)

@@ -394,7 +394,7 @@ def readable_modules() -> Iterator[Path]:
         for name in ("click", "rich", "platformdirs", "zstandard", "urllib3", "pygments",
                      "markdown_it", "mdurl", "pyseccomp", "isal", "typing_extensions", "h11",
                      "wsproto", "dnslib", "docker", "requests", "idna", "certifi",
-                     "charset_normalizer",
+                     "charset_normalizer", "pyroute2",
                      "cryptography", "cffi", "_cffi_backend"):  # fmt: skip
             _copy_module(name, Path(folder))
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)

@@ -134,6 +134,40 @@ def test_doctor_says_how_this_user_runs(user):
     assert ("single id" in mode) is not user.ranges
 
 
+def test_networks_outlive_the_launcher(user, busybox_tar):
+    """Whoever takes its place enters the user namespace in which they are."""
+    image = Path(user.account.pw_dir) / "busybox.tar"
+    image.write_bytes(busybox_tar.read_bytes())
+    assert user("import", str(image), "busybox").returncode == 0
+    made = user("network", "create", "own")
+    assert made.returncode == 0, made.stderr
+    begun = user("run", "-d", "--name", "old", "--network", "own", "busybox", "sleep", "1000")
+    assert begun.returncode == 0, begun.stderr
+    uid = str(user.account.pw_uid)
+    for name in ("cellbox-launch", "cellbox-network"):  # of which ps shows 15 letters
+        subprocess.run(["pkill", "-KILL", "-U", uid, "-x", name], check=True)
+    asked = ("ping", "-c", "1", "-W", "5", "old")
+    ended = user("run", "--rm", "--network", "own", "busybox", *asked)
+    assert (ended.returncode, " 0% packet loss" in ended.stdout) == (0, True), ended.stderr
+    assert user("rm", "-f", "old").returncode == 0
+    assert user("network", "rm", "own").returncode == 0
+
+
+def test_networks_whose_holder_was_killed_are_made_again(user, busybox_tar):
+    image = Path(user.account.pw_dir) / "busybox.tar"
+    image.write_bytes(busybox_tar.read_bytes())
+    assert user("import", str(image), "busybox").returncode == 0
+    assert user("network", "create", "own").returncode == 0
+    for names in (["cellbox-netns"], ["cellbox-network", "cellbox-netns"]):
+        assert user("run", "--rm", "--network", "own", "busybox", "true").returncode == 0
+        for name in names:
+            uid = str(user.account.pw_uid)
+            subprocess.run(["pkill", "-KILL", "-U", uid, "-x", name], check=True)
+    ended = user("run", "--rm", "--network", "own", "busybox", "ip", "-o", "address")
+    assert (ended.returncode, "eth0" in ended.stdout) == (0, True), ended.stderr
+    assert user("network", "rm", "own").returncode == 0
+
+
 def test_nothing_is_left_when_containers_are_gone(user):
     for _ in range(3):
         assert user("run", "--rm", "host", "true").returncode == 0

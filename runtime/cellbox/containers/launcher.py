@@ -41,6 +41,7 @@ from cellbox.containers.messages import (
 )
 from cellbox.linux import cgroups, namespaces, sockets, syscalls
 from cellbox.model.codec import from_json, to_json
+from cellbox.networks import client
 
 PROTOCOL = 1
 SOCKET, START_SOCKET = "launcher.sock", "start.sock"
@@ -52,7 +53,8 @@ MOUNTS = "/proc/self/mounts"
 def enter(run_directory: str, source: str, store: str) -> None:
     """First step: namespaces, then the same interpreter again from where nobody can write to it."""
     try:
-        namespaces.enter_private()
+        # Networks of a launcher of before can be reached from its user namespace alone.
+        namespaces.enter_private(beside=client.holder(run_directory))
         namespaces.protect_executable(sys.executable, store)
     except OSError as error:
         os.write(1, json.dumps({"error": worker.describe(error)}).encode())

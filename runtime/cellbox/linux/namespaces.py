@@ -15,9 +15,10 @@ from typing import NoReturn
 from cellbox.linux import idmap, syscalls
 
 
-def enter_private() -> None:
+def enter_private(beside: int = -1) -> None:
     """Enter a mount namespace of our own, and where it takes that a user namespace in which we are
-    root. For a process of one thread.
+    root: that of the process whose pidfd ``beside`` is, else a new one. For a process of one
+    thread.
 
     Mounts that the host makes later still arrive here; ours never leave. Raises OSError: EPERM or
     ENOSPC where this machine forbids user namespaces.
@@ -25,8 +26,22 @@ def enter_private() -> None:
     try:
         syscalls.unshare(syscalls.CLONE_NEWNS)
     except PermissionError:
-        _enter_user_namespace()
+        if not _join_user_namespace(beside):
+            _enter_user_namespace()
     syscalls.mount("", "/", "", syscalls.MS_REC | syscalls.MS_SLAVE)
+
+
+def _join_user_namespace(pidfd: int) -> bool:
+    """Enter the user namespace of a process, and a new mount namespace; False where there is none
+    to be entered. Its owner may (user_namespaces(7))."""
+    try:
+        syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
+    except OSError:  # it has ended, or is another user's
+        return False
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    return True
 
 
 def _enter_user_namespace() -> None:

@@ -244,6 +244,8 @@ class LocalContainers(Observer):
                     if error.stage != "network":
                         raise
                     self.networks.renew(record)  # whose bridge somebody has taken away
+                    if record.spec.auto_remove:  # so it has gone
+                        raise
                     owner = begin()
                 faults.point("start.shim.ready")
         finally:

@@ -35,7 +35,7 @@ from cellbox.local.store import Store
 from cellbox.model.codec import to_json
 from cellbox.model.container import Container, RunSpec
 from cellbox.model.network import Endpoint, EndpointSpec, Network, NetworkSpec, Subnet
-from cellbox.networks import ipam, owed, rules
+from cellbox.networks import client, ipam, owed, rules
 from cellbox.networks import names as published
 from cellbox.networks.client import Answer
 from cellbox.networks.wiring import Plug, Wiring
@@ -434,11 +434,16 @@ class LocalNetworks:
 
     def _is_up(self, id: str) -> bool:
         """Is the network in the kernel? Bridges of an ordinary user are not to be seen from here,
-        so the note has to do."""
+        so the note has to do, and that somebody holds them."""
         bridge = rules.bridge(str(self._store.run), id)
-        return bridge is not None and (
-            os.geteuid() != 0 or os.path.exists(f"/sys/class/net/{bridge.name}")
-        )
+        if bridge is None:
+            return False
+        if os.geteuid() == 0:
+            return os.path.exists(f"/sys/class/net/{bridge.name}")
+        holder = client.holder(str(self._store.run))
+        if holder >= 0:
+            os.close(holder)
+        return holder >= 0
 
     def _bring_up(self, record: NetworkRecord) -> None:
         """Have the network's bridge made, and its rules. Raises NotSupported, EngineError."""

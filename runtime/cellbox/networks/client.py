@@ -11,13 +11,18 @@ import json
 import os
 import socket
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from cellbox.errors import Unavailable
+from cellbox.linux import process as processes
 from cellbox.linux import sockets
+
+HOLDER = "netns.json"
+"""The record of who holds the networks of an ordinary user's store (:mod:`rootless`)."""
 
 DRIVEN = ("drive", "release")
 """Requests for which drivers are asked that are not ours."""
@@ -66,7 +71,19 @@ def ask_anew(run: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> A
                 start(run)
             started = True
             time.sleep(0.005)
-    raise Unavailable(f"the keeper of the networks does not answer; see {LOG} in {run}")
+    where = os.path.realpath(run)
+    raise Unavailable(f"the keeper of the networks does not answer; see {LOG} in {where}")
+
+
+def holder(run: str) -> int:
+    """A pidfd of the process that holds the networks of the store, -1 where there is none. The
+    user namespace that it is in is the one from which they can be reached."""
+    try:
+        with open(f"{run}/{HOLDER}") as file:
+            told = json.load(file)
+        return processes.open_process(told["pid"], told["started"])
+    except (FileNotFoundError, ProcessLookupError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def start(run: str) -> None:
@@ -101,4 +118,7 @@ def _be(run: str) -> None:
     listener.bind(temporary)
     listener.listen(128)
     os.rename(temporary, SOCKET)
-    import_module("cellbox.networks.keeper").serve(listener, run)
+    try:
+        import_module("cellbox.networks.keeper").serve(listener, run)
+    except Exception:  # of a library that cannot be loaded; who waits is pointed to the log
+        os.write(2, traceback.format_exc().encode())

@@ -25,11 +25,10 @@ from typing import NoReturn
 from cellbox.linux import process as processes
 from cellbox.linux import syscalls
 from cellbox.model.codec import dumps, loads
-from cellbox.networks import links
-from cellbox.networks.client import LOCK
+from cellbox.networks import links, rules
+from cellbox.networks.client import HOLDER, LOCK
 from cellbox.networks.links import Routing
 
-RECORD = "netns.json"
 DNS = "10.0.2.3"
 """Where the way out answers for names, with what the host would say."""
 
@@ -69,8 +68,10 @@ def enter(run: str) -> Outlet:
         except ProcessLookupError:  # it was killed, and could not take its tool with it
             if found.tool_pid:
                 processes.kill(found.tool_pid, found.tool_started, signal.SIGTERM)
-        except PermissionError:  # one of a user namespace that was before ours: it ends by itself
+        except PermissionError:  # of another user namespace, which our launcher could not enter
             pass
+    for network in rules.bridges(run):  # which are not in a new namespace
+        rules.forget_bridge(run, network)
     made = _make(run)
     _join(made)
     return made
@@ -78,7 +79,7 @@ def enter(run: str) -> Outlet:
 
 def _recorded(run: str) -> Outlet | None:
     try:
-        with open(f"{run}/{RECORD}") as file:
+        with open(f"{run}/{HOLDER}") as file:
             return loads(Outlet, file.read())
     except (FileNotFoundError, ValueError, TypeError):
         return None
@@ -207,10 +208,10 @@ def _await_tool(words: Sequence[str], pid: int, said: int) -> Outlet:
 
 
 def _record(run: str, outlet: Outlet) -> None:
-    temporary = f"{run}/{RECORD}.{os.getpid()}"
+    temporary = f"{run}/{HOLDER}.{os.getpid()}"
     with open(temporary, "w") as file:
         file.write(dumps(outlet))
-    os.rename(temporary, f"{run}/{RECORD}")
+    os.rename(temporary, f"{run}/{HOLDER}")
 
 
 def _wait(run: str) -> None:
@@ -227,7 +228,7 @@ def _forget(run: str, outlet: Outlet) -> None:
         processes.kill(outlet.tool_pid, outlet.tool_started, signal.SIGTERM)
     if _recorded(run) == outlet:
         with suppress(FileNotFoundError):
-            os.unlink(f"{run}/{RECORD}")
+            os.unlink(f"{run}/{HOLDER}")
 
 
 def locked_by(path: str) -> int:
