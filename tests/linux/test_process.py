@@ -155,3 +155,13 @@ def test_what_a_program_inherits_of_signals(in_child):
         return [lines[name].strip() for name in ("SigBlk", "SigIgn")]
 
     assert in_child(action) == ["0" * 16] * 2  # those that are caught are reset by exec
+
+
+def test_rights_that_were_given_up_do_not_come_back(in_child):
+    def action():
+        process.give_up_rights()
+        told = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+        lines = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+        return int(lines["CapEff"], 16), lines["NoNewPrivs"], os.geteuid()
+
+    assert in_child(action) == (0, "1", os.geteuid())

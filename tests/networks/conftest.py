@@ -32,6 +32,13 @@ def apart() -> Callable[[Callable[[], Any]], Any]:
     return run
 
 
+def rights(pid: int) -> tuple[int, int, int]:
+    """Which capabilities a process has and could have, and whether it can never get any."""
+    with open(f"/proc/{pid}/status") as file:
+        told = {line.partition(":")[0]: line.partition(":")[2].strip() for line in file}
+    return int(told["CapEff"], 16), int(told["CapPrm"], 16), int(told["NoNewPrivs"])
+
+
 "name".encode("idna")  # loaded now: a test's child may not be able to read the library
 
 

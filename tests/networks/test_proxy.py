@@ -19,6 +19,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from tests.networks.conftest import rights
 
 from cellbox.model.container import PortSpec
 from cellbox.networks import ports, proxy
@@ -538,3 +539,15 @@ def test_several_ports_by_one_process(host):
             other.accept()
 
     host(action)
+
+
+def test_it_has_no_rights(host):
+    def action(host):
+        with host.published(TCP) as pid:
+            host.serving(echo)
+            with connect() as client:  # so it serves by now
+                client.sendall(b"word")
+                assert client.recv(10) == b"word"
+            return rights(pid)
+
+    assert host(action) == (0, 0, 1)

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import pytest
 from dnslib import QTYPE, RCODE, RR, TXT, A, DNSRecord
+from tests.networks.conftest import rights
 
 from cellbox.networks import resolver
 from cellbox.networks.names import publish, withdraw
@@ -577,6 +578,15 @@ def test_it_is_small_and_keeps_nothing(box):
     fds, first, grown = box(action)
     print(f"{first} kB of its own, {grown} kB more after 500 queries")
     assert fds == 0 and first < 20_000 and grown < 200
+
+
+def test_it_has_no_rights(box):
+    def action(box):
+        with box.resolver() as pid:
+            assert box.ask("web") == ("NOERROR", ["10.0.0.2"])
+            return rights(pid)
+
+    assert box(action) == (0, 0, 1)
 
 
 def private(pid):

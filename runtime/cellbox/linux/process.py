@@ -42,6 +42,13 @@ def open_process(pid: int, started: int) -> int:
     return fd
 
 
+def give_up_rights() -> None:
+    """Be without capabilities from now on, in this thread and what it executes; the user stays who
+    it is. For who serves strangers, and has opened what takes rights."""
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.capset(0, 0, 0)
+
+
 def kill(pid: int, started: int, number: int) -> bool:
     """Send a signal to exactly this process; False when it is gone."""
     try:

@@ -25,6 +25,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
+from cellbox.linux import process as processes
 from cellbox.linux import syscalls
 from cellbox.networks.loop import Loop
 from cellbox.networks.ports import Bound
@@ -60,6 +61,7 @@ def serve(bound: Sequence[Bound], netns: int, address: str, stop: int) -> None:
     syscalls.setns(netns, syscalls.CLONE_NEWNET)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    processes.give_up_rights()
     loop = Loop(stop)
     streams = _Streams(loop)
     try:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from cellbox.linux import process as processes
 from cellbox.linux import syscalls
 from cellbox.networks import dns
 from cellbox.networks.loop import Loop
@@ -88,6 +89,7 @@ def serve(
         syscalls.setns(netns, syscalls.CLONE_NEWNET)
         others = tuple(one for one in settings.upstreams if one != RESOLVER)
         settings = replace(settings, upstreams=others)  # in there that is this very resolver
+    processes.give_up_rights()
     loop = Loop(stop)
     with socket.socket(fileno=os.dup(udp)) as asked, socket.socket(fileno=os.dup(tcp)) as listener:
         try:
