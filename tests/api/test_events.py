@@ -27,7 +27,7 @@ class Log:
         for event in events:
             self.coming.put(event)
 
-    def events(self, *, since=None, until=None, filters=None):
+    def events(self, *, since=None, until=None, filters=None, stop=None):
         self.asked.append((since, until))
         if since is None:
             return iter(self.coming.get, None)
@@ -136,6 +136,32 @@ def test_the_end_of_the_engines_events_is_the_end(log, follow):
     again = follow()
     log.append(happened("stop"), None)
     assert actions(again) == ["stop"]
+
+
+def test_an_engine_that_nobody_asks_about_is_not_followed(monkeypatch, until):
+    monkeypatch.setattr("cellbox.api.events.LINGER", 0.0)
+    following = []
+
+    class Engine:
+        def events(self, *, stop):
+            following.append(stop)
+            while not stop():
+                yield happened("tick")
+                time.sleep(0.001)
+            following.remove(stop)
+
+    feed = Feed(Engine())
+    one, two = feed.listen(), feed.listen()
+    assert one.take(20.0).action == two.take(20.0).action == "tick"
+    assert len(following) == 1
+    one.close()
+    assert two.take(20.0).action == "tick"
+    two.close()
+    until(lambda: following == [])
+    again = feed.listen()  # for whom it is followed anew
+    assert again.take(20.0).action == "tick"
+    again.close()
+    until(lambda: following == [])
 
 
 def test_one_who_does_not_read_is_let_go(log, monkeypatch, until):

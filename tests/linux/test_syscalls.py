@@ -130,14 +130,18 @@ def test_openat2_creates_with_a_mode(tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
 
 
-def test_clone3_is_a_fork_with_a_pidfd():
-    pid, pidfd = syscalls.clone3(0)
-    if pid == 0:
-        os._exit(7)
-    assert not os.get_inheritable(pidfd)
-    signal.pidfd_send_signal(pidfd, 0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    os.close(pidfd)
+def test_clone3_is_a_fork_with_a_pidfd(in_child):
+    """For a process of one thread: in a child of others, one that is not there may hold the
+    interpreter's lock."""
+
+    def action():
+        pid, pidfd = syscalls.clone3(0)
+        if pid == 0:
+            os._exit(7)
+        signal.pidfd_send_signal(pidfd, 0)
+        return os.get_inheritable(pidfd), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert in_child(action) == (False, 7)
 
 
 def test_close_range(in_child):

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 WAITING = 10_000
 """Events that wait for a client to read them; one that falls further behind is let go."""
 
+LINGER = 5.0
+"""Seconds for which the engine is followed on when nobody listens any more."""
+
 _LOOK = 1.0
 """Seconds between two looks whether a client to whom nothing is sent is still there."""
 
@@ -73,25 +76,24 @@ class Listener:
 
 
 class Feed:
-    """The events of ``engine``, handed to all who listen; follows the engine from the first one
-    on."""
+    """The events of ``engine``, handed to all who listen; the engine is followed while anybody
+    does, and a little longer."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._listeners: set[Listener] = set()
-        self._followed = False
+        self._reader: _Reader | None = None
+        self._left = 0.0
 
     def listen(self) -> Listener:
         """Hear of all that happens after this call."""
         listener = Listener(self._leave)
         with self._lock:
-            if not self._followed:
-                events = self._engine.events()  # from now on, whenever the thread begins
-                threading.Thread(
-                    target=self._follow, args=(events,), name="events", daemon=True
-                ).start()
-                self._followed = True
+            if self._reader is None:
+                self._reader = _Reader(self)
+                events = self._engine.events(stop=self._reader.is_over)  # from now on
+                self._reader.begin(events)
             self._listeners.add(listener)
         return listener
 
@@ -103,22 +105,57 @@ class Feed:
     def _leave(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.discard(listener)
+            self._left = time.monotonic()
 
-    def _follow(self, events: Iterator[Event]) -> None:
-        try:
-            with contextlib.suppress(CellboxError, OSError):
-                for event in events:
-                    self._hand_out(event)
-        finally:
-            with self._lock:
-                self._followed = False
-            self._hand_out(None)
+    def forsaken(self, reader: _Reader) -> bool:
+        """Is ``reader`` of no use any more? Then it is let go: who comes now gets another one."""
+        with self._lock:
+            if self._reader is reader and not self._listeners:
+                if time.monotonic() - self._left >= LINGER:
+                    self._reader = None
+            return self._reader is not reader
+
+    def ended(self, reader: _Reader) -> None:
+        """The engine tells no more: nor is there more for who listens."""
+        with self._lock:
+            if self._reader is not reader:
+                return
+            self._reader = None
+        self._hand_out(None)
+
+    def heard(self, reader: _Reader, event: Event) -> None:
+        """One more event."""
+        if self._reader is reader:
+            self._hand_out(event)
 
     def _hand_out(self, event: Event | None) -> None:
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
             listener.offer(event)
+
+
+class _Reader:
+    """One thread that follows the engine for ``feed``."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def begin(self, events: Iterator[Event]) -> None:
+        """Read ``events`` from now on."""
+        threading.Thread(target=self._read, args=(events,), name="events", daemon=True).start()
+
+    def is_over(self) -> bool:
+        """May it end?"""
+        return self._feed.forsaken(self)
+
+    def _read(self, events: Iterator[Event]) -> None:
+        try:
+            with contextlib.suppress(CellboxError, OSError):
+                for event in events:
+                    self._feed.heard(self, event)
+        finally:
+            self._feed.ended(self)
 
 
 class _Told:
