@@ -270,7 +270,9 @@ def ordinary_user() -> Iterator[pwd.struct_passwd]:
     finally:
         uid = pwd.getpwnam(name).pw_uid
         wait_until(lambda: not _end_processes_of(uid))
-        subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+        # By force: who is dead but not yet buried by process 1 keeps nobody.
+        command = ["userdel", "--remove", "--force", name]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def _end_processes_of(uid: int) -> list[int]:
@@ -279,7 +281,8 @@ def _end_processes_of(uid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and f"\nUid:\t{uid}\t" in (entry / "status").read_text():
+            status = (entry / "status").read_text() if entry.name.isdecimal() else ""
+            if f"\nUid:\t{uid}\t" in status and "\nState:\tZ" not in status:
                 os.kill(int(entry.name), signal.SIGKILL)
                 found.append(int(entry.name))
     return found

@@ -255,9 +255,9 @@ def test_a_new_namespace_takes_the_place_of_one_whose_holder_was_killed(as_user)
 
 def test_who_holds_a_lock(tmp_path):
     path = str(tmp_path / "lock")
-    assert rootless.locked_by(path) == 0
+    assert client.locked_by(path) == 0
     with open(path, "w"):
-        assert rootless.locked_by(path) == 0
+        assert client.locked_by(path) == 0
     ready_read, ready_write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -266,10 +266,10 @@ def test_who_holds_a_lock(tmp_path):
         os.write(ready_write, b"x")
         signal.pause()
     os.read(ready_read, 1)
-    assert rootless.locked_by(path) == child
+    assert client.locked_by(path) == child
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert rootless.locked_by(path) == 0
+    assert client.locked_by(path) == 0
 
 
 def test_who_holds_the_networks_is_found_by_a_record(tmp_path):

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ DRIVEN = ("drive", "release")
 SOCKET, LOCK, LOG = "network.sock", "network.lock", "network.log"
 _SECONDS = 20.0
 """How long the keeper may take for one request: the first one loads its libraries."""
+_FIRST_WORD = 1.0
+"""After which one that has been started and is not there will not come."""
 _DRIVER_SECONDS = 150.0
 """The same, where it asks a driver that is not ours, which has 30 s for each of a few answers."""
 _REPLY = 1 << 20
@@ -62,17 +65,43 @@ def ask_anew(run: str, request: Mapping[str, Any], fds: Sequence[int] = ()) -> A
     """As :func:`ask`, for a process that may fork: starts the keeper where there is none. Raises
     Unavailable where that does not help."""
     deadline = time.monotonic() + _SECONDS
-    started = False
+    started = 0.0
     while time.monotonic() < deadline:
         try:
             return ask(run, request, fds)
         except (FileNotFoundError, ConnectionError):
             if not started:
                 start(run)
-            started = True
+                started = time.monotonic()
+            elif time.monotonic() - started > _FIRST_WORD and not locked_by(f"{run}/{LOCK}"):
+                break
             time.sleep(0.005)
-    where = os.path.realpath(run)
-    raise Unavailable(f"the keeper of the networks does not answer; see {LOG} in {where}")
+    raise Unavailable(f"the keeper of the networks does not answer{_last_words(run)}")
+
+
+def _last_words(run: str) -> str:
+    try:
+        with open(f"{run}/{LOG}", errors="replace") as log:
+            lines = log.read().splitlines()
+    except OSError:
+        lines = []
+    where = os.path.join(os.path.realpath(run), LOG)
+    return f": {lines[-1]} (see {where})" if lines else f"; see {where}"
+
+
+def locked_by(path: str) -> int:
+    """The pid of the process that holds a lock of fcntl(2) on a file; 0 where none does. Not for a
+    file that we have locked ourselves: to close it would unlock it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        return pid if kind != fcntl.F_UNLCK else 0
+    finally:
+        os.close(fd)
 
 
 def holder(run: str) -> int:

@@ -52,7 +52,7 @@ from typing import Any, NoReturn
 from cellbox.errors import describe
 from cellbox.linux import sockets, syscalls
 from cellbox.model.codec import from_json, to_json
-from cellbox.networks import firewall, forwarding, links, nft, plug, rootless, rules
+from cellbox.networks import client, firewall, forwarding, links, nft, plug, rootless, rules
 from cellbox.networks.client import Answer
 from cellbox.networks.links import Routing
 from cellbox.networks.nft import Nft
@@ -111,7 +111,7 @@ def _end(keeper: Keeper, listener: socket.socket) -> None:
 
 def _launcher(run: str) -> int:
     """A pidfd of the store's launcher, -1 where there is none."""
-    pid = rootless.locked_by(f"{run}/{_LAUNCHER_LOCK}")
+    pid = client.locked_by(f"{run}/{_LAUNCHER_LOCK}")
     with suppress(ProcessLookupError):
         return os.pidfd_open(pid) if pid else -1
     return -1

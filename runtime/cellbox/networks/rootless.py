@@ -9,13 +9,11 @@ is killed; it ends when there is neither a keeper nor a cable.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
 import shutil
 import signal
-import struct
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +24,7 @@ from cellbox.linux import process as processes
 from cellbox.linux import syscalls
 from cellbox.model.codec import dumps, loads
 from cellbox.networks import links, rules
-from cellbox.networks.client import HOLDER, LOCK
+from cellbox.networks.client import HOLDER, LOCK, locked_by
 from cellbox.networks.links import Routing
 
 DNS = "10.0.2.3"
@@ -229,18 +227,3 @@ def _forget(run: str, outlet: Outlet) -> None:
     if _recorded(run) == outlet:
         with suppress(FileNotFoundError):
             os.unlink(f"{run}/{HOLDER}")
-
-
-def locked_by(path: str) -> int:
-    """The pid of the process that holds a lock of fcntl(2) on a file; 0 where none does. Not for a
-    file that we have locked ourselves: to close it would unlock it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-        return pid if kind != fcntl.F_UNLCK else 0
-    finally:
-        os.close(fd)
