@@ -123,6 +123,26 @@ def test_a_cut_wakes_who_waits(both: tuple[Wire, socket.socket]) -> None:
     assert received in ([b""], [])
 
 
+def test_who_speaks_plainly_is_told(tmp_path: Path) -> None:
+    """By an answer that he can read, whatever of his request is unread."""
+    authority = Authority(tmp_path / "certs")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.sign("server"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    client.settimeout(20)
+    client.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+    far.setblocking(False)
+    wire = Wire(server.wrap_socket(far, server_side=True, do_handshake_on_connect=False))
+    with pytest.raises(OSError):
+        wire.handshake(20)
+    wire.close()
+    with client, client.makefile("rb") as answer:
+        assert answer.readline() == b"HTTP/1.0 400 Bad Request\r\n"
+        assert b"Client sent an HTTP request to an HTTPS server" in answer.read()
+
+
 def test_who_lingers_lets_the_client_read_its_answer() -> None:
     far, near = socket.socketpair()
     wire = Wire(far)

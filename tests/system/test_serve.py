@@ -214,7 +214,9 @@ def test_mutual_tls(serve: Any, docker: Any, command: Any, tmp_path: Path, port:
     assert command("-H", f"{host}?certs={client}", "ps", "-q").returncode == 0
     for folder in (tmp_path / "other" / "client", tmp_path / "home"):
         assert docker("ps", **known, DOCKER_CERT_PATH=str(folder)).returncode == 1
-    assert docker("ps", DOCKER_HOST=host).returncode == 1
+    plain = docker("ps", DOCKER_HOST=host)
+    assert plain.returncode == 1
+    assert "Client sent an HTTP request to an HTTPS server" in plain.stderr
     assert curl(client, port, "--cert", "cert.pem", "--key", "key.pem") == (0, "OK")
     assert curl(client, port)[1] == ""
     other = tmp_path / "other" / "client"

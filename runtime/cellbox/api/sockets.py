@@ -8,6 +8,7 @@ and shutting the socket down from a third thread wakes both.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -17,6 +18,10 @@ from typing import Any
 
 _LINGER = 2.0
 _PIECE = 1 << 16
+_NOT_PLAIN = (
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server: "
+    b"this address takes TLS only, with a client's certificate (DOCKER_TLS_VERIFY=1).\n"
+)
 
 
 class Wire:
@@ -58,6 +63,16 @@ class Wire:
                 self._wait(select.POLLIN, deadline)
             except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT, deadline)
+            except ssl.SSLError as error:
+                if error.reason == "HTTP_REQUEST":
+                    self._answer_in_plain()
+                raise
+
+    def _answer_in_plain(self) -> None:
+        """Tell who has sent a request where a handshake was to be, as Go's server does. What it has
+        sent is read, else the kernel would reset the connection instead (RFC 9112, section 9.6)."""
+        os.write(self.fileno(), _NOT_PLAIN)
+        os.read(self.fileno(), _PIECE)
 
     def receive(self, size: int, timeout: float | None = None) -> bytes:
         """What has come, at most ``size`` bytes; empty at the end. Raises TimeoutError."""
