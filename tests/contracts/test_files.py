@@ -199,7 +199,7 @@ def test_processes_and_figures_of_one_that_does_not_run(engine, run):
 # Logs and size ----------------------------------------------------------------------------------
 
 
-@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+@pytest.mark.differs(dockerd="Docker's API cannot say it")
 def test_what_was_logged_is_forgotten_and_what_comes_is_kept(engine, start, until):
     id = start("sh", "-c", "echo old; read x; echo new; sleep 1000", interactive=True).id
     until(lambda: log_of(engine, id) == b"old\n")
@@ -210,14 +210,14 @@ def test_what_was_logged_is_forgotten_and_what_comes_is_kept(engine, start, unti
         until(lambda: log_of(engine, id) == b"new\n")
 
 
-@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+@pytest.mark.differs(dockerd="Docker's API cannot say it")
 def test_the_log_of_an_ended_container_is_forgotten(engine, run):
     id = run("echo", "old").id
     engine.files.clear_logs(id)
     assert log_of(engine, id) == b""
 
 
-@pytest.mark.differs(remote="Docker's API cannot say it", dockerd="Docker's API cannot say it")
+@pytest.mark.differs(dockerd="Docker's API cannot say it")
 def test_a_log_that_is_not_kept_cannot_be_cleared(engine, run):
     with pytest.raises(NotSupported, match="does not support reading"):
         engine.files.clear_logs(run("true", log=LogConfig("none")).id)

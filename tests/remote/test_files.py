@@ -97,7 +97,9 @@ def test_size(engine, tells, told):
     assert engine.files.size("web") == (0, 7)
 
 
-def test_logs_cannot_be_cleared(engine, daemon):
-    with pytest.raises(NotSupported, match="rotate"):
+def test_logs_are_cleared_where_the_engine_can(engine, tells, told):
+    with pytest.raises(NotSupported, match="Docker's API cannot clear logs"):
         engine.files.clear_logs("web")
-    assert daemon.asked == []
+    tells("DELETE /containers/web/logs", None, 204)
+    engine.files.clear_logs("web")
+    assert told()[0] == "DELETE /containers/web/logs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
-from cellbox.errors import EngineError, InvalidArgument, NotFound, NotSupported, WrongState
+from cellbox.errors import EngineError, InvalidArgument, NotFound, WrongState
 from cellbox.model.container import FileChange, FileStat, ProcessTable, Stats
 from cellbox.remote import paths
 from cellbox.remote.own import own, readable
@@ -64,10 +64,8 @@ class RemoteFiles:
         return int(found.get("SizeRw") or 0), int(found.get("SizeRootFs") or 0)
 
     def clear_logs(self, ref: str) -> None:
-        raise NotSupported(
-            "Docker's API cannot clear logs: let them rotate (--log-opt max-size=10m), or do it on "
-            "the engine's machine"
-        )
+        with own("clear logs"):
+            self._http.request("DELETE", paths.container(ref, "/logs"))
 
     def append_logs(self, ref: str, entries: Iterable[tuple[float, str, bytes]]) -> None:
         frames = (frame(name, stamp(when) + data) for when, name, data in entries)
