@@ -94,12 +94,11 @@ def test_one_keeper_serves_many(store):
     assert answers == {first} and count == 8
 
 
-def test_a_container_is_plugged_prepared_and_unplugged(store, space):
+def test_a_container_is_plugged_and_unplugged(store, space):
     def action(store):
         there, found = space(), {}
         store.ask(**BRIDGE)
-        host = store.ask("prepare", [there.fd], bridge="cba", mtu=1400)["host"]
-        one = to_json(replace(ONE, host=host))
+        one = to_json(replace(ONE, mtu=1400))
         store.ask("plug", [there.fd], plugs=[one])
         with there.listen("10.1.0.2", 80):
             found["reached"] = space(new=False).reaches("10.1.0.2", 80)

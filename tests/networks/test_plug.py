@@ -14,10 +14,8 @@ from cellbox.model.codec import dumps, loads
 from cellbox.networks import plug as plugging
 from cellbox.networks.links import Routing
 from cellbox.networks.plug import (
-    Prepared,
     identity,
     open_names,
-    prepare,
     unplug,
 )
 from cellbox.networks.plug import plug as connect
@@ -94,19 +92,12 @@ def test_what_is_no_namespace_has_no_identity(tmp_path):
         identity(file.fileno())
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_two_containers_reach_each_other(apart, space, ahead):
+def test_two_containers_reach_each_other(apart, space):
     def action():
         bridge()
         first, second = space(), space()
-        plugs = [ONE, TWO]
-        if ahead:
-            plugs = [
-                replace(one, host=prepare(there.fd, "br0").host)
-                for one, there in zip(plugs, (first, second), strict=True)
-            ]
-        connect(first.fd, [plugs[0]])
-        connect(second.fd, [plugs[1]])
+        connect(first.fd, [ONE])
+        connect(second.fd, [TWO])
         with first.listen("10.1.0.2", 80):
             reached = second.reaches("10.1.0.2", 80), space(new=False).reaches("10.1.0.2", 80)
         return reached, seen(first), len(ports()), first.run("ip", "route", "show", "default")
@@ -116,21 +107,6 @@ def test_two_containers_reach_each_other(apart, space, ahead):
     assert interfaces == {"eth0": (ONE.mac, 1500, ["10.1.0.2/24"])}
     assert count == 2
     assert "default via 10.1.0.1 dev eth0" in route
-
-
-def test_what_is_prepared_has_no_address_and_is_down(apart, space):
-    def action():
-        bridge()
-        there = space()
-        made = prepare(there.fd, "br0", mtu=1400)
-        with there.entered(), Routing() as routing:
-            link = routing.find("eth0")
-            addresses = routing.addresses(link.index)
-        return made, link, addresses, ports()
-
-    made, link, addresses, names = apart(action)
-    assert made == Prepared("br0", names[0])
-    assert (link.up, link.mtu, addresses) == (False, 1400, [])
 
 
 def test_several_networks_and_one_default_route(apart, space):
@@ -187,7 +163,7 @@ def test_ends_that_do_not_belong_together_make_room(apart, space):
         bridge()
         there, stale = space(), space()
         connect(stale.fd, [ONE])  # the namespace of a run before, which is not gone yet
-        prepare(there.fd, "br0")  # a cable under another name
+        connect(there.fd, [replace(ONE, host="cbvother")])  # a cable under another name
         connect(there.fd, [ONE])
         with there.listen("10.1.0.2", 80):
             reached = space(new=False).reaches("10.1.0.2", 80)
@@ -304,28 +280,3 @@ def test_a_plug_travels_as_json():
     assert loads(Plug, dumps(ONE)) == ONE
     assert bridge_name("f" * 64) == "cb-ffffffffffff"
     assert len(host_name("a" * 64)) == 15
-
-
-def test_how_long_it_takes(apart, space, capsys):
-    def action():
-        bridge()
-        times = {"plug": [], "prepare": [], "plug of a prepared one": []}
-        for number in range(12):
-            for ahead in (False, True):
-                there = space()
-                one = replace(ONE, host=f"cbx{number}", ip=f"10.1.0.{number * 2 + ahead + 2}/24")
-                if ahead:
-                    started = time.perf_counter()
-                    one = replace(one, host=prepare(there.fd, "br0").host)
-                    times["prepare"].append(time.perf_counter() - started)
-                started = time.perf_counter()
-                connect(there.fd, [one])
-                kind = "plug of a prepared one" if ahead else "plug"
-                times[kind].append(time.perf_counter() - started)
-                os.close(there.fd)
-        return {kind: sorted(found)[len(found) // 2] for kind, found in times.items()}
-
-    found = apart(action)
-    with capsys.disabled():
-        print("\n", {kind: f"{seconds * 1000:.2f} ms" for kind, seconds in found.items()})
-    assert set(found) == {"plug", "prepare", "plug of a prepared one"}

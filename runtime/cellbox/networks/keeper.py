@@ -20,7 +20,6 @@ check                                              ``{"firewall"}``: why it cann
 routes                                             ``{"routes"}``: CIDR that others have
 bridge   name, addresses (with prefix), mtu;
          or name, remove: true
-prepare  bridge, interface, mtu; a namespace       ``{"host"}``
 plug     plugs, names, rules; a namespace          with ``names`` two descriptors, UDP and TCP;
                                                    with ``rules`` these are made too
 unplug   plugs; a namespace
@@ -227,11 +226,6 @@ class Keeper:
             self.home.ensure_bridge(name, request["addresses"], mac=_mac_of(name), mtu=mtu)
         return {}, []
 
-    def prepare(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
-        interface, mtu = request.get("interface", "eth0"), int(request.get("mtu", 0))
-        made = plug.prepare(fds[0], request["bridge"], interface=interface, mtu=mtu)
-        return {"host": made.host}, []
-
     def plug(self, request: Mapping[str, Any], fds: Sequence[int]) -> Answer:
         plug.plug(fds[0], _plugs(request))
         if request.get("rules"):
@@ -283,7 +277,6 @@ _OPERATIONS: Mapping[str, Callable[[Keeper, Mapping[str, Any], Sequence[int]], A
     "check": Keeper.check,
     "routes": Keeper.routes,
     "bridge": Keeper.bridge,
-    "prepare": Keeper.prepare,
     "plug": Keeper.plug,
     "unplug": Keeper.unplug,
     "firewall": Keeper.firewall,

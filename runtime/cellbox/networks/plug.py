@@ -2,9 +2,9 @@
 
 A container's place in a network, as the kernel is to have it, is a
 :class:`~cellbox.networks.wiring.Plug`. :func:`plug`
-brings it about from whatever is there, so that one that was cut off halfway is mended by another;
-:func:`prepare` does ahead of time the part that takes longest. All act in the network namespace of
-the caller, a process of one thread, and in that of the container, which comes as a descriptor.
+brings it about from whatever is there, so that one that was cut off halfway is mended by another.
+All act in the network namespace of the caller, a process of one thread, and in that of the
+container, which comes as a descriptor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 
 from cellbox.linux import syscalls
 from cellbox.networks import links, names
@@ -23,16 +22,6 @@ from cellbox.networks.links import Link, Request, Routing
 from cellbox.networks.wiring import Plug
 
 _NETNS_COOKIE = 71  # SO_NETNS_COOKIE (asm-generic/socket.h), which the library does not name
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A cable without addresses, from the interface ``interface`` of a container's namespace to
-    ``bridge``; the plug that uses it has the same ``host``."""
-
-    bridge: str
-    host: str
-    interface: str = "eth0"
 
 
 # In the container's namespace -------------------------------------------------------------------
@@ -74,23 +63,9 @@ def identity(netns_fd: int) -> int:
 # Plugging ---------------------------------------------------------------------------------------
 
 
-def prepare(netns_fd: int, bridge: str, *, interface: str = "eth0", mtu: int = 0) -> Prepared:
-    """Lay a cable from a fresh namespace to ``bridge``: the container's end is down and has no
-    address. Raises OSError."""
-    host = f"cbv{os.urandom(6).hex()}"
-    with Routing() as here:
-        _new(here, netns_fd, Plug(bridge, host, interface, mtu=mtu))
-    with inside(netns_fd):
-        links.set_ipv6(interface, on=False)
-        with Routing() as there:
-            there.do(links.change(links.LOOPBACK))
-    return Prepared(bridge, host, interface)
-
-
 def plug(netns_fd: int, plugs: Sequence[Plug]) -> None:
-    """Connect a container to its networks, as ``plugs`` say: prepared cables are used, those that
-    are as they should be stay, what else has one of their names makes room. Raises OSError naming
-    the call."""
+    """Connect a container to its networks, as ``plugs`` say: cables that are as they should be
+    stay, what else has one of their names makes room. Raises OSError naming the call."""
     with ExitStack() as stack:
         here = stack.enter_context(Routing())
         there = stack.enter_context(routing(netns_fd))
