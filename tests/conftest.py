@@ -30,7 +30,7 @@ from typing import Any
 
 import pytest
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.containers.client import Launcher
 from cellbox.containers.messages import group_name
 from cellbox.engine import Engine

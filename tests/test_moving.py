@@ -16,7 +16,7 @@ from tests.conftest import _take_down
 from tests.contracts import daemons
 
 from cellbox import faults, moving
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.engine import Engine
 from cellbox.errors import (
     AlreadyExists,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellbox.api.tls import make_certificates as make_certificates
-    from cellbox.connect import connect as connect
+    from cellbox.connecting import connect as connect
     from cellbox.daemon import dial_stdio as dial_stdio
     from cellbox.daemon import docker_variables as docker_variables
     from cellbox.daemon import serve as serve
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "connect": "cellbox.connect",
+    "connect": "cellbox.connecting",
     "check_context": "cellbox.remote.contexts",
     "contexts": "cellbox.remote.contexts",
     "current_context": "cellbox.remote.contexts",

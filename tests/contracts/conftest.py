@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.contracts import daemons
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.engine import Engine
 from cellbox.errors import CellboxError
 from cellbox.model.container import Container, RunSpec

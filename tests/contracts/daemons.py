@@ -15,7 +15,7 @@ import pytest
 
 from cellbox.api.listeners import unix_listener
 from cellbox.api.server import Daemon, Server
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.engine import Engine
 from cellbox.errors import Unavailable
 from cellbox.handles import each

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.containers.client import Launcher
 from cellbox.engine import Engine
 from cellbox.errors import CellboxError

@@ -116,7 +116,7 @@ def test_many_at_once_have_different_ones(engine, own, given):
 
 CREATES = """
 import os
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.local.networks import LocalNetworks
 from cellbox.model.container import RunSpec
 def place(*args):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.containers.messages import ExitRecord
 from cellbox.containers.records import write_exit
 from cellbox.errors import AlreadyExists, NotFound, Unavailable, WrongState

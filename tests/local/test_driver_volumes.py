@@ -83,7 +83,7 @@ def test_one_that_ended_alone_is_unmounted_by_who_looks_next(engine, busybox, ca
 
 STARTS = """
 import os, sys
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.model.container import MountKind, MountSpec, RunSpec
 engine = connect()
 mounts = (MountSpec(MountKind.VOLUME, "/v", "data", driver="shelf"),)

@@ -148,7 +148,7 @@ def test_a_tar_that_is_no_plugin(engine, plugins, tmp_path, tar_of):
 
 KILLED = """
 import io, sys
-from cellbox.connect import connect
+from cellbox.connecting import connect
 engine = connect()
 if sys.argv[1] == "create":
     engine.plugins.create("lab/other", open(sys.argv[2], "rb"))

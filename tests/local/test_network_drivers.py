@@ -91,7 +91,7 @@ def test_each_run_of_a_restart_policy_joins(engine, own, calls, until):
 
 STARTS = """
 import os
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.networks import driven
 join = driven.join
 def joined(run, endpoint):

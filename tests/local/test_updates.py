@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from cellbox import faults
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.containers import records
 from cellbox.engine import Engine
 from cellbox.model.container import (

@@ -22,7 +22,7 @@ from cellbox.plugins import REGISTRY
 MS_BIND, MS_SHARED = 1 << 12, 1 << 20
 KILL = """
 import sys
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.model.volume import VolumeSpec
 engine = connect()
 {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.engine import Engine
 from cellbox.errors import DockerfileError, StepFailed
 from cellbox.model.build import BuildSpec

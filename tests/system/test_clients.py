@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.handles import run
 from cellbox.model.container import RunSpec
 

@@ -26,7 +26,7 @@ import pytest
 
 import cellbox
 from cellbox import faults
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.containers import starter
 from cellbox.containers.messages import group_shim
 from cellbox.engine import Engine

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.containers import records
 from cellbox.engine import Engine
 from cellbox.errors import CellboxError
@@ -186,7 +186,7 @@ def test_the_first_process_is_killed_from_outside(furnished, sound):
 
 OWNER = """
 import sys
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.model.container import RunSpec
 engine = connect()
 spec = RunSpec("busybox", ("sleep", "1000"), detach=sys.argv[1] == "detached")

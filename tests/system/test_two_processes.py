@@ -17,7 +17,7 @@ from cellbox.model.container import ExecSpec, RunSpec
 RUNTIME = Path(__file__).parents[2] / "runtime"
 HEAD = """
 import json, sys
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.errors import *
 from cellbox.model.container import ExecSpec, RunSpec
 engine, number, argument = connect(), int(sys.argv[1]), sys.argv[2]

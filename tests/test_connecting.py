@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cellbox.connect import CONTEXT, HOST, connect
+from cellbox.connecting import CONTEXT, HOST, connect
 from cellbox.errors import InvalidArgument, NotFound, Unavailable
 from cellbox.local.places import run_directory
 
@@ -110,3 +110,11 @@ assert "docker" in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+def test_the_function_is_not_hidden_by_its_module():
+    code = (
+        "from cellbox.connecting import connect; import cellbox; print(cellbox.connect is connect)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
