@@ -206,7 +206,7 @@ def test_without_one_it_is_not(port: int, made: Certificates) -> None:
     assert not is_let_in(port, made.client / "ca.pem")
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
         plain.sendall(b"HEAD /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
-        assert not said(plain).startswith(b"HTTP")
+        assert said(plain).startswith(b"HTTP/1.0 400 Bad Request")
 
 
 def said(client: socket.socket) -> bytes:
