@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from cellbox.errors import InvalidArgument
-from cellbox.handles import ImageHandle
+from cellbox.handles import ImageHandle, Pruned
 from cellbox.model.build import BuildSecret, BuildSpec
 from cellbox.model.image import Progress
 
@@ -23,6 +23,7 @@ from ..progress import Board, head
 from ..surface import Surface
 from ..tables import Lines
 from . import values
+from .answers import confirmed, pruned
 from .commands import verb
 
 _STDIN = "-"
@@ -66,6 +67,16 @@ def build(surface: Surface, /, path: str, dockerfile: str, quiet: bool, **flags:
             narrator.tell_kept()
             raise
     return Lines([image.id]) if quiet else ImageHandle(surface.engine, image)
+
+
+@verb("builder prune")
+@click.option("-a", "--all", "all_", is_flag=True, help="Remove all of it (which is the default)")
+@click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation")
+@click.pass_obj
+def prune(surface: Surface, all_: bool, force: bool) -> Lines:
+    confirmed(surface, "This will remove the build caches that no build is using.", force)
+    gone = surface.engine.prune_build_cache()
+    return pruned("build caches", Pruned(tuple(gone), sum(gone.values())))
 
 
 def _spec(flags: Mapping[str, Any], dockerfile: str) -> BuildSpec:
