@@ -183,3 +183,10 @@ def test_more_than_the_sandbox(build, context):
     insecure = build.text
     build(context("FROM busybox\nRUN --security=sandbox grep CapEff /proc/self/status\n"))
     assert "a80425fb" in build.text and "a80425fb" not in insecure
+
+
+def test_a_trigger_mounts_too(build, context):
+    text = "FROM busybox\nONBUILD RUN --mount=type=cache,target=/c echo x >/c/x; ls /c\n"
+    build(context(text), tags=("base",))
+    build(context("FROM base\n"))
+    assert "Running in" in build.text and "\nx\n" in build.text
