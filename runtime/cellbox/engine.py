@@ -513,6 +513,10 @@ class Engine(Protocol):
 
     def disk_usage(self) -> list[DiskUsage]: ...
 
+    def prune_build_cache(self) -> dict[str, int]:
+        """Take away the caches of RUN that no build has: their ids, with their bytes on disk."""
+        ...
+
     def events(
         self,
         *,

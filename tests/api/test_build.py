@@ -106,8 +106,12 @@ def test_a_client_that_hangs_up_gives_the_build_up(raw, scripted):
     assert stopped.wait(20.0)
 
 
-def test_what_is_cached_are_images(ask):
+def test_the_caches_of_steps_are_pruned(ask, scripted):
+    scripted.prune_build_cache = lambda: {"a1": 5, "b2": 6}
     answer = ask("POST", "/build/prune?all=1")
+    assert answer.json == {"CachesDeleted": ["a1", "b2"], "SpaceReclaimed": 11}
+    scripted.prune_build_cache = dict
+    answer = ask("POST", "/build/prune")
     assert answer.json == {"CachesDeleted": None, "SpaceReclaimed": 0}
 
 

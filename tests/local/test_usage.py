@@ -49,6 +49,7 @@ def test_an_empty_store(engine):
         DiskUsage("Images", 0, 0, 0, 0),
         DiskUsage("Containers", 0, 0, 0, 0),
         DiskUsage("Local Volumes", 0, 0, 0, 0),
+        DiskUsage("Build Cache", 0, 0, 0, 0),
     ]
 
 

@@ -532,6 +532,9 @@ class FakeEngine:
             containers_running=1, containers_paused=0, containers_stopped=0, images=1,
         )  # fmt: skip
 
+    def prune_build_cache(self) -> dict[str, int]:
+        return {"c" * 64: 2048}
+
     def disk_usage(self) -> list[DiskUsage]:
         total = len(self.containers.facts)
         return [DiskUsage("Containers", total, 0, total * 1000, 500)]

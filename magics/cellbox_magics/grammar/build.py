@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import tarfile
@@ -14,18 +15,26 @@ from typing import Any, BinaryIO, cast
 import click
 
 from cellbox.errors import InvalidArgument
-from cellbox.handles import ImageHandle
-from cellbox.model.build import BuildSpec
+from cellbox.handles import ImageHandle, Pruned
+from cellbox.model.build import BuildSecret, BuildSpec
 from cellbox.model.image import Progress
 
 from ..progress import Board, head
 from ..surface import Surface
 from ..tables import Lines
 from . import values
+from .answers import confirmed, pruned
 from .commands import verb
 
 _STDIN = "-"
 _NAME = "Dockerfile"
+_ENTITLEMENTS = frozenset({"network.host", "security.insecure"})
+_SECRET = {
+    "id": "id",
+    "type": "type",
+    "env": "variable",
+    **dict.fromkeys(("src", "source"), "file"),
+}
 
 
 @verb("build")
@@ -41,6 +50,9 @@ _NAME = "Dockerfile"
 @click.option("--pull", is_flag=True, help="Always attempt to pull a newer version of the image")
 @click.option("-m", "--memory", default="", help="Memory limit of RUN")
 @click.option("--shm-size", default="", help="Size of /dev/shm of RUN")
+@click.option("--secret", "secrets", multiple=True, help="Secret for RUN (id=ID,src=FILE|env=NAME)")
+@click.option("--ssh", "agents", multiple=True, help="SSH agent for RUN (default|ID[=SOCKET])")
+@click.option("--allow", "entitlements", multiple=True, help="Allow RUN more than its sandbox")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress the build output and print the id")
 @click.argument("path", metavar="PATH|-")
 @click.pass_obj
@@ -55,6 +67,16 @@ def build(surface: Surface, /, path: str, dockerfile: str, quiet: bool, **flags:
             narrator.tell_kept()
             raise
     return Lines([image.id]) if quiet else ImageHandle(surface.engine, image)
+
+
+@verb("builder prune")
+@click.option("-a", "--all", "all_", is_flag=True, help="Remove all of it (which is the default)")
+@click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation")
+@click.pass_obj
+def prune(surface: Surface, all_: bool, force: bool) -> Lines:
+    confirmed(surface, "This will remove the build caches that no build is using.", force)
+    gone = surface.engine.prune_build_cache()
+    return pruned("build caches", Pruned(tuple(gone), sum(gone.values())))
 
 
 def _spec(flags: Mapping[str, Any], dockerfile: str) -> BuildSpec:
@@ -74,7 +96,51 @@ def _spec(flags: Mapping[str, Any], dockerfile: str) -> BuildSpec:
         extra_hosts=tuple(flags["hosts"]),
         shm_size=values.size(shm_size) if shm_size else None,
         limits=Limits(memory=values.size(memory) if memory else None),
+        secrets=dict(_secret(word, os.environ) for word in flags["secrets"]),
+        ssh=dict(_agent(word, os.environ) for word in flags["agents"]),
+        entitlements=frozenset(map(_entitlement, flags["entitlements"])),
     )
+
+
+def _entitlement(word: str) -> str:
+    if word not in _ENTITLEMENTS:
+        raise InvalidArgument(f"unknown entitlement: {word}")
+    return word
+
+
+def _secret(text: str, environ: Mapping[str, str]) -> tuple[str, BuildSecret]:
+    """``id=ID[,src=FILE|env=NAME]``: as in Docker, without a file it is the variable ID, where
+    there is one, else the file ID."""
+    found = {}
+    for field in next(csv.reader([text]), []):
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise InvalidArgument(f"invalid field '{field}' must be a key=value pair")
+        if key.lower() not in _SECRET:
+            raise InvalidArgument(f"unexpected key '{key}' in '{field}'")
+        found[_SECRET[key.lower()]] = value
+    if found.get("type", "file") not in ("file", "env"):
+        raise InvalidArgument(f'unsupported secret type "{found["type"]}"')
+    id = found.get("id", "")
+    if not id:
+        raise InvalidArgument(f"a secret needs an id: {text}")
+    file, variable = found.get("file", ""), found.get("variable", "")
+    if found.get("type") == "env" and file:
+        file, variable = "", file
+    if not file and not variable:
+        file, variable = ("", id) if id in environ else (id, "")
+    return id, BuildSecret(str(Path(file).expanduser().absolute()) if file else "", variable)
+
+
+def _agent(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """``ID[=SOCKET]``; without a socket that of the caller's agent."""
+    id, _, path = text.partition("=")
+    path = path or environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise InvalidArgument(f"invalid empty ssh agent socket: SSH_AUTH_SOCK is not set ({text})")
+    if not Path(path).is_socket():
+        raise InvalidArgument(f"{path} is no socket of an SSH agent: ssh-add the key to one")
+    return id, path
 
 
 def _arguments(words: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -90,6 +90,7 @@ ENTRIES = {
     "system dial-stdio": Entry(
         "daemon", "dial_stdio", "Connect standard input and output with the daemon"
     ),
+    "builder prune": Entry("build", "prune", "Remove the caches of builds"),
     "system df": Entry("system", "df", "Show disk usage"),
     "system check": Entry("system", "check", "Look through the whole store for damage"),
     "system prune": Entry("system", "prune", "Remove unused containers, networks and images"),
@@ -128,6 +129,7 @@ _ON_PLUGINS = "create disable enable inspect install ls rm set upgrade".split()
 PLUGIN = {name: f"plugin {name}" for name in _ON_PLUGINS}
 CONTEXT = {name: f"context {name}" for name in ("ls", "use", "show")}
 VOLUME = {name: f"volume {name}" for name in ("create", "ls", "inspect", "rm", "rename", "prune")}
+BUILDER = {"prune": "builder prune"}
 SYSTEM = {
     "df": "system df",
     "check": "system check",

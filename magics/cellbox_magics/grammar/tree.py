@@ -108,6 +108,7 @@ def tree(place: Place) -> Tree:
             "plugin", "Manage plugins", place, contents.PLUGIN,
             {"list": "ls", "remove": "rm"},
         ),
+        Tree("builder", "Manage what builds have cached", place, contents.BUILDER, {}),
         Tree("context", "Manage contexts", place, contents.CONTEXT, {"list": "ls"}),
         Tree("system", "Manage the engine", place, {**contents.SYSTEM, **shell_system}, {}),
         *((Tree("tls", "Manage certificates", place, contents.TLS, {}),) if in_shell else ()),

@@ -47,9 +47,11 @@ def build(daemon: Daemon, request: Request) -> Response:
 
 @route("POST", "/build/prune")
 def prune_builds(daemon: Daemon, request: Request) -> Response:
-    """``docker builder prune``: what is cached are images, which ``docker image prune`` takes."""
-    nothing: Json = {"CachesDeleted": None, "SpaceReclaimed": 0}
-    return Response(json=nothing)
+    """``docker builder prune``: the caches of RUN; cached steps are images, which ``docker image
+    prune`` takes."""
+    gone = daemon.engine.prune_build_cache()
+    told: Json = {"CachesDeleted": list(gone) or None, "SpaceReclaimed": sum(gone.values())}
+    return Response(json=told)
 
 
 @route("POST", "/build/cancel")

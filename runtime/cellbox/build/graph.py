@@ -1,7 +1,7 @@
 """The stages of a build: which there are, what each begins from, and which the target needs; pure.
 
-A stage needs the one that its FROM names, and those that its COPYs and ADDs copy from. Whatever
-needs a later stage, or itself, is wrong, so the graph has no loops.
+A stage needs the one that its FROM names, and those that its COPYs, ADDs and RUNs
+take files from. Whatever needs a later stage, or itself, is wrong, so the graph has no loops.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cellbox.build.instructions import Copy, From, Label
+from cellbox.build.instructions import Copy, From, Instruction, Label, Run
 from cellbox.build.parser import Node
 from cellbox.build.scope import Arguments, Variables
-from cellbox.build.syntax import Dockerfile, Stage, suggestion
+from cellbox.build.suggestions import suggestion
+from cellbox.build.syntax import Dockerfile, Stage
 from cellbox.errors import DockerfileError, InvalidArgument
 
 SCRATCH = "scratch"
@@ -105,12 +106,19 @@ def _vertex(index: int, stages: Sequence[Stage], variables: Variables) -> Vertex
 def _origins(index: int, stages: Sequence[Stage]) -> list[Origin]:
     found = []
     for step in stages[index].instructions:
-        if isinstance(step, Copy) and step.origin:
+        for text in _named_by(step):
             try:
-                found.append(_origin(step.origin, index, stages))
+                found.append(_origin(text, index, stages))
             except InvalidArgument as error:
                 raise DockerfileError(str(error), step.line) from None
     return found
+
+
+def _named_by(step: Instruction) -> tuple[str, ...]:
+    """The stages and images that a step takes files from."""
+    if isinstance(step, Run):
+        return step.origins
+    return (step.origin,) if isinstance(step, Copy) and step.origin else ()
 
 
 def _origin(text: str, index: int, stages: Sequence[Stage]) -> Origin:

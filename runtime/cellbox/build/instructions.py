@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 from cellbox.build.heredocs import Heredoc
+from cellbox.build.mounts import Mount
+from cellbox.build.mounts import parse as parse_mount
 from cellbox.build.parser import Node
 from cellbox.model.container import HealthCheck
 
@@ -110,11 +112,20 @@ class Maintainer(Instruction):
 
 @dataclass(frozen=True)
 class Run(Instruction):
-    """RUN. ``options`` are flags that only BuildKit has and this builder refuses."""
+    """RUN. ``wanted`` are its mounts as they are written, and ``mounts`` what they are when their
+    variables are in place; ``origins`` the stages and images that they name. ``options`` are flags
+    that this builder refuses."""
 
     command: Command
     network: str = "default"
+    insecure: bool = False
+    wanted: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     options: tuple[str, ...] = ()
+
+    def expanded(self, expand: Expand) -> Self:
+        return replace(self, mounts=tuple(parse_mount(one, expand.one) for one in self.wanted))
 
 
 @dataclass(frozen=True)

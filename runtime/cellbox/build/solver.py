@@ -191,9 +191,9 @@ class _Solver:
                 state.scope.declare(step)
                 return state
             case Run():
-                return runs.run(bench, self._spec, state, step)
+                return runs.run(bench, self._spec, state, step, partial(self._files, vertex))
             case Copy():
-                return copies.copy(bench, state, step, self._select(vertex, step))
+                return copies.copy(bench, state, step, self._files(vertex, step.origin))
             case Workdir():
                 return copies.workdir(bench, state, step, configs.changed(state.config, step))
             case Maintainer():
@@ -204,13 +204,14 @@ class _Solver:
         config = configs.changed(state.config, step, command_given=given)
         return bench.change(state, configs.told(step), config)
 
-    def _select(self, vertex: Vertex, step: Copy) -> copies.Select:
-        if not step.origin:
+    def _files(self, vertex: Vertex, text: str) -> copies.Select:
+        """What finds files in the stage or image ``text``, or, where it is empty, the context."""
+        if not text:
             return partial(copying.select, self._context.root)
-        origin = self._stages.origin(step.origin, vertex)
+        origin = self._stages.origin(text, vertex)
         id = self._result(origin).image if isinstance(origin, int) else self._image(origin).id
         if not id:
-            raise InvalidArgument(f"COPY failed: there is nothing in stage {step.origin}")
+            raise InvalidArgument(f"COPY failed: there is nothing in stage {text}")
         return self._bench.files_of(id).select
 
 

@@ -10,10 +10,10 @@ implementation.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cellbox.build import heredocs
+from cellbox.build import heredocs, mounts
 from cellbox.build.instructions import (
     Arg,
     Cmd,
@@ -36,6 +36,7 @@ from cellbox.build.instructions import (
     Workdir,
 )
 from cellbox.build.parser import Document, Node
+from cellbox.build.suggestions import suggestion
 from cellbox.errors import DockerfileError, InvalidArgument
 from cellbox.model.container import HealthCheck
 from cellbox.wire.filters import duration
@@ -100,27 +101,6 @@ def instruction(node: Node) -> Instruction:
         raise DockerfileError(str(error), node.start) from None
 
 
-# Suggestions -------------------------------------------------------------------------------------
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean X?)`` for the known word that is at most two letters away; else nothing."""
-    near = min(sorted(known), key=lambda one: _distance(word.lower(), one), default="")
-    if not near or not word or _distance(word.lower(), near) > 2:
-        return ""
-    return f" (did you mean {near.upper() if word.isupper() else near}?)"
-
-
-def _distance(one: str, other: str) -> int:
-    """Levenshtein's."""
-    row = list(range(len(other) + 1))
-    for count, char in enumerate(one, 1):
-        before, row[0] = row[0], count
-        for at, wanted in enumerate(other, 1):
-            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (char != wanted))
-    return row[-1]
-
-
 # Flags -------------------------------------------------------------------------------------------
 
 
@@ -139,6 +119,10 @@ class _Flags:
 
     def text(self, name: str, default: str = "") -> str:
         return self._values.get(name, [default])[-1]
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """What a flag says each time that it is given."""
+        return tuple(self._values.get(name, ()))
 
     def given(self, *names: str) -> tuple[str, ...]:
         """Which of ``names`` say something."""
@@ -221,8 +205,16 @@ def _run(node: Node) -> Run:
         raise InvalidArgument(f'invalid network mode "{network}"')
     if security not in _SECURITY:
         raise InvalidArgument(f'security "{security}" is not valid')
-    insecure = ("--security=insecure",) if security == "insecure" else ()
-    return Run(node, _command(node), network, (*flags.given("mount", "device"), *insecure))
+    wanted = flags.all("mount")
+    return Run(
+        node,
+        _command(node),
+        network,
+        insecure=security == "insecure",
+        wanted=wanted,
+        origins=tuple(filter(None, map(mounts.origin_of, wanted))),
+        options=flags.given("device"),
+    )
 
 
 def _copy(node: Node) -> Copy:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cellbox.build import solver
-from cellbox.containers import users
+from cellbox.containers import records, users
 from cellbox.engine import Tell
 from cellbox.errors import InvalidArgument, NotFound
 from cellbox.images.config import host_platform, parse_platform
+from cellbox.local.build_caches import BuildCaches
 from cellbox.local.containers import LocalContainers
 from cellbox.local.files import LocalFiles
 from cellbox.local.store import Store
@@ -34,6 +37,9 @@ class LocalWorkshop:
         self.containers = containers
         self.files = LocalFiles(store, containers)
         self._store = store
+        caches = BuildCaches(store)
+        self.fleeting = caches.fleeting
+        self.cache = caches.cache
 
     def platform(self, text: str = "") -> Platform:
         return parse_platform(text) if text else host_platform()
@@ -60,6 +66,15 @@ class LocalWorkshop:
         except ValueError as error:
             raise InvalidArgument(str(error)) from None
         return found.uid, found.gid
+
+    def expose(self, container: str, env: tuple[str, ...]) -> None:
+        directory = str(self.containers.directory(container))
+        bundle = records.read_bundle(directory)
+        if bundle is None:
+            raise NotFound("container", container)
+        process = replace(bundle.process, env=(*bundle.process.env, *env))
+        path = os.path.join(directory, records.BUNDLE)
+        records.write(path, replace(bundle, process=process))
 
     @property
     def told(self) -> Callable[[str], AbstractContextManager[None]]:

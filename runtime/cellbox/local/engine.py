@@ -17,6 +17,7 @@ from cellbox.linux import cgroups, idmap
 from cellbox.local import check as checks
 from cellbox.local import doctor as machine
 from cellbox.local import usage
+from cellbox.local.build_caches import BuildCaches
 from cellbox.local.containers import LocalContainers
 from cellbox.local.files import LocalFiles
 from cellbox.local.images import LocalImages
@@ -110,6 +111,10 @@ class LocalEngine:
 
     def disk_usage(self) -> list[DiskUsage]:
         return usage.measure(self._store, self._containers)
+
+    def prune_build_cache(self) -> dict[str, int]:
+        with self._store.told("prune the build cache"):
+            return BuildCaches(self._store).prune()
 
     def events(
         self,

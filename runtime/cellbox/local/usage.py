@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cellbox.local.build_caches import BuildCaches
 from cellbox.local.containers import LocalContainers
 from cellbox.local.records import ContainerRecord
 from cellbox.local.store import Store
@@ -15,8 +16,22 @@ _ACTIVE = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 def measure(store: Store, containers: LocalContainers) -> list[DiskUsage]:
-    """Images, containers and local volumes, in Docker's order; a shared layer counts once."""
-    return [_images(store), _containers(store, containers), _volumes(store, containers)]
+    """Images, containers, local volumes and what builds have cached, in Docker's order; a shared
+    layer counts once."""
+    return [
+        _images(store),
+        _containers(store, containers),
+        _volumes(store, containers),
+        _build_caches(store),
+    ]
+
+
+def _build_caches(store: Store) -> DiskUsage:
+    """The caches that RUN mounts; cached steps are images."""
+    found = BuildCaches(store).sizes().values()
+    active = sum(in_use for _, in_use in found)
+    idle = sum(size for size, in_use in found if not in_use)
+    return DiskUsage("Build Cache", len(found), active, sum(size for size, _ in found), idle)
 
 
 def _images(store: Store) -> DiskUsage:

@@ -10,6 +10,14 @@ from cellbox.model.registry import Credential
 
 
 @dataclass(frozen=True)
+class BuildSecret:
+    """Where a secret of a build is: in a ``file``, or in a ``variable`` of the environment."""
+
+    file: str = ""
+    variable: str = ""
+
+
+@dataclass(frozen=True)
 class BuildSpec:
     """One ``docker build``, but for its context.
 
@@ -19,7 +27,9 @@ class BuildSpec:
     asks the registry for base images that are here; ``keep`` leaves the containers of steps that
     went well. ``network`` is where RUN is, ``platform`` ``os/architecture[/variant]`` or empty.
     ``credentials`` go to the registries (``host[:port]``) of base images, in the place of what the
-    engine's user is logged in with. The rest is of the containers that RUN runs in, as in
+    engine's user is logged in with. ``secrets`` are by their id; ``ssh`` has the sockets of agents,
+    by id; ``entitlements`` (``network.host``, ``security.insecure``) are what RUN may ask for
+    beyond the sandbox. The rest is of the containers that RUN runs in, as in
     :class:`~cellbox.model.container.RunSpec`.
     """
 
@@ -38,3 +48,6 @@ class BuildSpec:
     limits: Limits = Limits()
     ulimits: tuple[Ulimit, ...] = ()
     credentials: Mapping[str, Credential] = field(default_factory=dict)
+    secrets: Mapping[str, BuildSecret] = field(default_factory=dict)
+    ssh: Mapping[str, str] = field(default_factory=dict)
+    entitlements: frozenset[str] = frozenset()

@@ -164,6 +164,8 @@ class RemoteImages:
     ) -> Image:
         from cellbox.build.context import sent  # most verbs build nothing
 
+        if spec.secrets or spec.ssh or spec.entitlements:
+            raise NotSupported("secrets, agents and entitlements cannot be sent to another engine")
         body, dockerfile = sent(context, spec.dockerfile)
         query = build_query(replace(spec, dockerfile=dockerfile))
         headers = {CONFIG_HEADER: credentials_header(spec.credentials)} if spec.credentials else {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import socket
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from cellbox.errors import InvalidArgument, StepFailed
-from cellbox.model.build import BuildSpec
+from cellbox.model.build import BuildSecret, BuildSpec
 from cellbox.model.container import Limits
 
 
@@ -90,3 +91,44 @@ def test_standard_input_is_a_context_or_a_dockerfile(engine, say, tmp_path, monk
     assert seen == [b"FROM z\n"]
     with pytest.raises(InvalidArgument, match="both"):
         build("-f - -", b"")
+
+
+def test_secrets_agents_and_entitlements(engine, say, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "t")
+    place = str(tmp_path / "agent")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(place)
+        monkeypatch.setenv("SSH_AUTH_SOCK", place)
+        say(
+            f"%container build --secret id=a,src=/f --secret id=b,env=B --secret id=TOKEN "
+            f"--secret id=c,type=env,src=C --ssh default --ssh x={place} "
+            f"--allow security.insecure {tmp_path}"
+        )
+    ((_, _, spec),) = engine.named("build")
+    assert spec.secrets == {
+        "a": BuildSecret(file="/f"),
+        "b": BuildSecret(variable="B"),
+        "TOKEN": BuildSecret(variable="TOKEN"),
+        "c": BuildSecret(variable="C"),
+    }
+    assert spec.ssh == {"default": place, "x": place}
+    assert spec.entitlements == {"security.insecure"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--secret src=f", "needs an id"),
+        ("--secret id=a,file=f", "unexpected key 'file'"),
+        ("--secret id", "must be a key=value pair"),
+        ("--ssh default=/none", "no socket of an SSH agent"),
+        ("--allow all", "unknown entitlement: all"),
+    ],
+)
+def test_what_cannot_be_given(say, tmp_path, words, said):
+    with pytest.raises(InvalidArgument, match=said):
+        say(f"%container build {words} {tmp_path}")
+
+
+def test_caches_are_pruned(say):
+    assert "c" * 64 in str(say("%container builder prune -f"))

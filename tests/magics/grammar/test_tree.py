@@ -29,6 +29,7 @@ def test_every_entry_is_in_a_group():
             contents.NETWORK,
             contents.VOLUME,
             contents.PLUGIN,
+            contents.BUILDER,
             contents.SYSTEM,
             contents.CONTEXT,
             contents.SHELL,
