@@ -11,6 +11,7 @@ from cellbox.build import config as configs
 from cellbox.build import copying, modes, tree
 from cellbox.build.bench import Bench
 from cellbox.build.copying import Source, Wish
+from cellbox.build.ignore import Ignore
 from cellbox.build.instructions import Copy, Workdir
 from cellbox.build.sources import followed
 from cellbox.build.stage import StageState
@@ -74,7 +75,11 @@ def _refuse(step: Copy) -> None:
 
 def _sources(step: Copy, select: Select, held: ExitStack) -> list[Source]:
     found = [one for source in step.sources for one in select(source)]
-    if step.unpacks:
+    if step.exclude:
+        left_out = Ignore(step.exclude)
+        kept = [copying.excluding(one, left_out) for one in found]
+        found = [one for one in kept if one is not None]
+    if step.unpacks and step.unpack is not False:
         found = [copying.unpacked(one, held) for one in found]
     found += [Source(one.name, tree.file(one.text.encode(), time.time())) for one in step.inline]
     if not found:

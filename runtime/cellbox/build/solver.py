@@ -206,12 +206,16 @@ class _Solver:
 
     def _select(self, vertex: Vertex, step: Copy) -> copies.Select:
         if not step.origin:
-            return partial(copying.select, self._context.root)
+            root = self._context.root
+            if step.parents:
+                return lambda source: [copying.with_parents(root, source)]
+            return partial(copying.select, root)
         origin = self._stages.origin(step.origin, vertex)
         id = self._result(origin).image if isinstance(origin, int) else self._image(origin).id
         if not id:
             raise InvalidArgument(f"COPY failed: there is nothing in stage {step.origin}")
-        return self._bench.files_of(id).select
+        files = self._bench.files_of(id)
+        return files.with_parents if step.parents else files.select
 
 
 def _triggers(config: ImageConfig) -> list[Instruction]:

@@ -49,6 +49,7 @@ _ADD = ("chown", "chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack
 _RUN = ("mount", "network", "security", "device")
 _HEALTH = ("interval", "timeout", "start-period", "start-interval", "retries")
 _SWITCHES = frozenset({"link", "parents", "keep-git-dir", "unpack"})
+_SWITCHED = {"": None, "true": True, "false": False}
 _REPEATED = frozenset({"exclude", "mount", "device"})
 _SHORTEST = 0.001
 """Seconds; an interval of a health check is 0, for the default, or not below it."""
@@ -139,6 +140,9 @@ class _Flags:
 
     def text(self, name: str, default: str = "") -> str:
         return self._values.get(name, [default])[-1]
+
+    def all(self, name: str) -> tuple[str, ...]:
+        return tuple(self._values.get(name, ()))
 
     def given(self, *names: str) -> tuple[str, ...]:
         """Which of ``names`` say something."""
@@ -257,7 +261,10 @@ def _copy(node: Node) -> Copy:
         origin=origin,
         owner=flags.text("chown"),
         mode=flags.text("chmod"),
-        options=flags.given("parents", "exclude", "checksum", "keep-git-dir", "unpack"),
+        parents=flags.text("parents") == "true",
+        exclude=flags.all("exclude"),
+        unpack=_SWITCHED[flags.text("unpack")],
+        options=flags.given("checksum", "keep-git-dir"),
     )
 
 
