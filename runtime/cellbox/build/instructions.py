@@ -148,6 +148,7 @@ class Copy(Instruction):
     parents: bool = False
     exclude: tuple[str, ...] = ()
     unpack: bool | None = None
+    checksum: str = ""
     options: tuple[str, ...] = ()
 
     def expanded(self, expand: Expand) -> Self:
@@ -159,6 +160,7 @@ class Copy(Instruction):
             owner=expand.one(self.owner),
             mode=expand.one(self.mode),
             exclude=tuple(map(expand.one, self.exclude)),
+            checksum=expand.one(self.checksum),
         )
 
 

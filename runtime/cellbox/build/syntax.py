@@ -263,8 +263,9 @@ def _copy(node: Node) -> Copy:
         mode=flags.text("chmod"),
         parents=flags.text("parents") == "true",
         exclude=flags.all("exclude"),
+        checksum=flags.text("checksum"),
         unpack=_SWITCHED[flags.text("unpack")],
-        options=flags.given("checksum", "keep-git-dir"),
+        options=flags.given("keep-git-dir"),
     )
 
 
