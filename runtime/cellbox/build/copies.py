@@ -88,15 +88,14 @@ def _found(step: Copy, source: str, select: Select, held: ExitStack) -> list[Sou
         unpacks = bool(step.unpack)
     else:
         found, unpacks = select(source), step.unpacks and step.unpack is not False
+    if step.exclude:
+        ignore = Ignore(step.exclude)
+        found = [left for one in found if (left := copying.excluding(one, ignore))]
     return [copying.unpacked(one, held) for one in found] if unpacks else found
 
 
 def _sources(step: Copy, select: Select, held: ExitStack) -> list[Source]:
     found = [one for source in step.sources for one in _found(step, source, select, held)]
-    if step.exclude:
-        left_out = Ignore(step.exclude)
-        kept = [copying.excluding(one, left_out) for one in found]
-        found = [one for one in kept if one is not None]
     found += [Source(one.name, tree.file(one.text.encode(), time.time())) for one in step.inline]
     if not found:
         raise InvalidArgument(f"{step.node.word.upper()} failed: no source files were specified")
