@@ -11,6 +11,7 @@ import pytest
 
 from cellbox.build import copying, modes, tree
 from cellbox.build.copying import Source, Wish
+from cellbox.build.ignore import Ignore
 from cellbox.build.tree import Kind, Node
 from cellbox.errors import InvalidArgument
 
@@ -70,6 +71,31 @@ def test_what_is_not_there_is_refused(root):
         copying.select(root, "gone")
     with pytest.raises(InvalidArgument, match="syntax error in pattern"):
         copying.select(root, "[z-a]")
+
+
+def test_parents_are_kept_from_the_pivot_on(root):
+    for source, paths in (
+        ("sub/deep/y", ["sub", "sub/deep", "sub/deep/y"]),
+        ("./sub/./deep", ["deep", "deep/y"]),
+        ("sub/./", ["deep", "deep/y", "x"]),
+        ("l*", ["link"]),
+    ):
+        found = tarred(copying.place([copying.with_parents(root, source)], "", "", Wish()))
+        assert list(found) == paths
+    root.entries["way"] = Node(Kind.LINK, target="sub")
+    for source in ("none", "none/./x", "way/x"):
+        with pytest.raises(InvalidArgument, match="file does not exist"):
+            copying.with_parents(root, source)
+
+
+def test_what_is_excluded(root):
+    left = copying.excluding(Source("", root), Ignore(["a*", "**/y", "!abc"]))
+    assert left is not None
+    assert list(tarred(copying.place([left], "", "", Wish()))) == [
+        "abc", "b", "gone", "link", "sub", "sub/deep", "sub/x",
+    ]  # fmt: skip
+    assert copying.excluding(Source("a", root.entries["a"]), Ignore(["a"])) is None
+    assert "a" in root.entries
 
 
 def test_files_get_their_places_owners_and_modes(root):

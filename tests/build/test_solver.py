@@ -232,6 +232,25 @@ def test_what_add_unpacks(build, context, tar_of):
     assert build.run(build(where)) == "TUplain.gz\nsub\nt\n"
 
 
+def test_what_add_is_told_to_leave_packed(build, context, tar_of):
+    where = context("FROM busybox\nADD --unpack=false x.tar /un/\nCMD ls /un\n",
+                    {"x.tar": tar_of(t=b"T").read()})  # fmt: skip
+    assert build.run(build(where)) == "x.tar\n"
+
+
+def test_parents_are_kept_and_exclusions_left_out(build, context):
+    where = context(
+        "FROM busybox\nCOPY --parents a/b/*.c a/./d /p/\n"
+        "COPY --exclude=**/*.o --exclude=b a /e/\n"
+        "COPY --from=busybox --parents /etc/passwd /f/\n"
+        "CMD find /p /e /f -type f | sort\n",
+        {"a/b/x.c": "1", "a/b/y.o": "2", "a/d/z": "3", "a/d/w.o": "4"},
+    )
+    assert build.run(build(where)).split() == [
+        "/e/d/z", "/f/etc/passwd", "/p/a/b/x.c", "/p/d/w.o", "/p/d/z",
+    ]  # fmt: skip
+
+
 def test_an_archive_cannot_leave_its_place(build, context, tar_of):
     for name in ("../evil", "a/../../evil"):
         where = context("FROM busybox\nADD x.tar /un/\n", {"x.tar": tar_of(**{name: b"x"}).read()})
@@ -254,8 +273,11 @@ def test_an_archive_cannot_leave_its_place(build, context, tar_of):
         ("COPY --chown=nobody9 a /", InvalidArgument, "unable to find user nobody9"),
         ("COPY --from=busybox /none /", InvalidArgument, "stat /none: file does not exist"),
         ("COPY --from=1 /a /", DockerfileError, "invalid from flag value 1"),
-        ("COPY --parents a /", NotSupported, "COPY --parents is not supported"),
-        ("ADD https://x.test/f /", NotSupported, "fetches no URLs"),
+        ("COPY --parents x/./a /", InvalidArgument, "stat x/./a: file does not exist"),
+        ("COPY --exclude=a a /", InvalidArgument, "no source files were specified"),
+        ("ADD https://x.test/f.git /", NotSupported, "fetches no git repositories"),
+        ("COPY https://x.test/f /", InvalidArgument, "source can't be a URL for COPY"),
+        ("ADD --checksum=sha256:1 a /", InvalidArgument, "checksum requires"),
         ("RUN --device=x true", NotSupported, "RUN --device is not supported"),
         ("RUN --network=host true", PermissionDenied, "network.host is not allowed"),
         ("RUN --security=insecure true", PermissionDenied, "security.insecure is not allowed"),

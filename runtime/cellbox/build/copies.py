@@ -8,9 +8,10 @@ from contextlib import ExitStack, suppress
 from posixpath import basename, dirname
 
 from cellbox.build import config as configs
-from cellbox.build import copying, modes, tree
+from cellbox.build import copying, downloads, modes, tree
 from cellbox.build.bench import Bench
 from cellbox.build.copying import Source, Wish
+from cellbox.build.ignore import Ignore
 from cellbox.build.instructions import Copy, Workdir
 from cellbox.build.sources import followed
 from cellbox.build.stage import StageState
@@ -20,7 +21,7 @@ from cellbox.model.image import ImageConfig
 Select = Callable[[str], list[Source]]
 """Finds what a source names. Raises InvalidArgument."""
 
-_REMOTE = ("http://", "https://", "git://", "git@", "ssh://")
+_GIT = ("git://", "git@", "ssh://")
 
 
 def copy(bench: Bench, state: StageState, step: Copy, select: Select) -> StageState:
@@ -62,20 +63,39 @@ def workdir(bench: Bench, state: StageState, step: Workdir, config: ImageConfig)
 
 
 def _refuse(step: Copy) -> None:
-    """What only BuildKit does, and what would need a network."""
+    """What only BuildKit does, and a checksum of what has none."""
     keyword = step.node.word.upper()
     if step.options:
         raise NotSupported(f"{keyword} {step.options[0]} is not supported by this builder yet")
-    if remote := next((one for one in step.sources if one.startswith(_REMOTE)), ""):
-        raise NotSupported(
-            f"{keyword} {remote}: this builder fetches no URLs yet: RUN a program that does"
-        )
+    remote = [one for one in step.sources if downloads.is_url(one) or one.startswith(_GIT)]
+    if remote and not step.unpacks:
+        raise InvalidArgument(f"source can't be a URL for {keyword}")
+    if repository := next((one for one in remote if _is_repository(one)), ""):
+        raise NotSupported(f"{keyword} {repository}: this builder fetches no git repositories yet")
+    if step.checksum and len(step.sources) != 1:
+        raise InvalidArgument("checksum can't be specified for multiple sources")
+    if step.checksum and not remote:
+        raise InvalidArgument("checksum requires HTTP(S) sources")
+
+
+def _is_repository(source: str) -> bool:
+    return source.startswith(_GIT) or source.partition("#")[0].endswith(".git")
+
+
+def _found(step: Copy, source: str, select: Select, held: ExitStack) -> list[Source]:
+    if downloads.is_url(source):
+        found = [downloads.fetched(source, held, step.checksum)]
+        unpacks = bool(step.unpack)
+    else:
+        found, unpacks = select(source), step.unpacks and step.unpack is not False
+    if step.exclude:
+        ignore = Ignore(step.exclude)
+        found = [left for one in found if (left := copying.excluding(one, ignore))]
+    return [copying.unpacked(one, held) for one in found] if unpacks else found
 
 
 def _sources(step: Copy, select: Select, held: ExitStack) -> list[Source]:
-    found = [one for source in step.sources for one in select(source)]
-    if step.unpacks:
-        found = [copying.unpacked(one, held) for one in found]
+    found = [one for source in step.sources for one in _found(step, source, select, held)]
     found += [Source(one.name, tree.file(one.text.encode(), time.time())) for one in step.inline]
     if not found:
         raise InvalidArgument(f"{step.node.word.upper()} failed: no source files were specified")

@@ -13,11 +13,12 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from cellbox.build import tree
 from cellbox.build.archives import plain, spooled
+from cellbox.build.ignore import Ignore
 from cellbox.build.modes import Modes
 from cellbox.build.tree import Kind, Node
 from cellbox.errors import InvalidArgument
@@ -75,6 +76,54 @@ def select(root: Node, source: str) -> list[Source]:
         if node is not None:  # a link that leads nowhere matches nothing
             found.append(Source(_last_name(path), node))
     return found
+
+
+def with_parents(root: Node, source: str) -> Source:
+    """What ``source`` names, below the directories that lead to it from ``/./`` on (from the root
+    where there is none), as COPY --parents has it. Raises InvalidArgument."""
+    above, pivot, below = source.partition("/./")
+    top = tree.find(root, above) if pivot else root
+    wanted = below if pivot else source
+    if top is None or (not is_pattern(wanted) and tree.find(top, wanted, follow=False) is None):
+        raise InvalidArgument(missing(source))
+    kept = replace(top, entries={})
+    for path in matching(top, wanted):
+        if not _keep(top, kept, tree.parts_of(path)):
+            raise InvalidArgument(missing(source))
+    return Source("", kept)
+
+
+def _keep(node: Node, kept: Node, names: list[str]) -> bool:
+    """Put what is at ``names`` below ``node`` there below ``kept``; links on the way lead nowhere,
+    since there are no parents to keep behind one. Was it there?"""
+    for name in names[:-1]:
+        node = node.entries[name]
+        if node.kind is not Kind.DIRECTORY:
+            return False
+        kept = kept.entries.setdefault(name, replace(node, entries={}))
+    chosen = {name: node.entries[name] for name in names[-1:]}
+    kept.entries.update(chosen if names else node.entries)
+    return True
+
+
+def excluding(source: Source, ignore: Ignore) -> Source | None:
+    """The source without what --exclude matches: its own name, or paths below a directory."""
+    if not source.spread:
+        return None if ignore.matches(source.name) else source
+    return replace(source, node=_excluding(source.node, "", ignore))
+
+
+def _excluding(node: Node, prefix: str, ignore: Ignore) -> Node:
+    entries = {}
+    for name, child in node.entries.items():
+        path = f"{prefix}{name}"
+        left_out = ignore.matches(path)
+        if child.kind is Kind.DIRECTORY and (ignore.takes_back or not left_out):
+            child = _excluding(child, f"{path}/", ignore)
+            left_out = left_out and not child.entries
+        if not left_out:
+            entries[name] = child
+    return replace(node, entries=entries)
 
 
 def matching(root: Node, pattern: str) -> list[str]:

@@ -145,7 +145,9 @@ class Entrypoint(Instruction):
 @dataclass(frozen=True)
 class Copy(Instruction):
     """COPY, or ADD where ``unpacks``. ``inline`` are here-documents among the sources; ``origin``
-    is a stage or an image, empty for the context; ``options`` as in :class:`Run`."""
+    is a stage or an image, empty for the context; ``exclude`` are patterns as in .dockerignore;
+    ``unpack`` is None where only archives of the context are unpacked; ``options`` as in
+    :class:`Run`."""
 
     sources: tuple[str, ...]
     destination: str
@@ -154,6 +156,10 @@ class Copy(Instruction):
     origin: str = ""
     owner: str = ""
     mode: str = ""
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    unpack: bool | None = None
+    checksum: str = ""
     options: tuple[str, ...] = ()
 
     def expanded(self, expand: Expand) -> Self:
@@ -164,6 +170,8 @@ class Copy(Instruction):
             inline=tuple(_expanded(one, expand.body) for one in self.inline),
             owner=expand.one(self.owner),
             mode=expand.one(self.mode),
+            exclude=tuple(map(expand.one, self.exclude)),
+            checksum=expand.one(self.checksum),
         )
 
 

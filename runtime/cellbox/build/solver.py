@@ -193,7 +193,9 @@ class _Solver:
             case Run():
                 return runs.run(bench, self._spec, state, step, partial(self._files, vertex))
             case Copy():
-                return copies.copy(bench, state, step, self._files(vertex, step.origin))
+                return copies.copy(
+                    bench, state, step, self._files(vertex, step.origin, parents=step.parents)
+                )
             case Workdir():
                 return copies.workdir(bench, state, step, configs.changed(state.config, step))
             case Maintainer():
@@ -204,15 +206,20 @@ class _Solver:
         config = configs.changed(state.config, step, command_given=given)
         return bench.change(state, configs.told(step), config)
 
-    def _files(self, vertex: Vertex, text: str) -> copies.Select:
-        """What finds files in the stage or image ``text``, or, where it is empty, the context."""
+    def _files(self, vertex: Vertex, text: str, *, parents: bool = False) -> copies.Select:
+        """What finds files in the stage or image ``text``, or, where it is empty, the context; with
+        the directories above them where ``parents`` are wanted."""
         if not text:
-            return partial(copying.select, self._context.root)
+            root = self._context.root
+            if parents:
+                return lambda source: [copying.with_parents(root, source)]
+            return partial(copying.select, root)
         origin = self._stages.origin(text, vertex)
         id = self._result(origin).image if isinstance(origin, int) else self._image(origin).id
         if not id:
             raise InvalidArgument(f"COPY failed: there is nothing in stage {text}")
-        return self._bench.files_of(id).select
+        files = self._bench.files_of(id)
+        return files.with_parents if parents else files.select
 
 
 def _triggers(config: ImageConfig) -> list[Instruction]:

@@ -42,6 +42,10 @@ class ImageFiles:
                 found.append(Source(path.rpartition("/")[2], node))
         return found
 
+    def with_parents(self, source: str) -> list[Source]:
+        """As :func:`copying.with_parents` for a tree."""
+        return [copying.with_parents(self._bring("/"), source)]
+
     def _bring(self, path: str) -> Node:
         try:
             place = followed(self._files, self._container, path)

@@ -50,6 +50,7 @@ _ADD = ("chown", "chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack
 _RUN = ("mount", "network", "security", "device")
 _HEALTH = ("interval", "timeout", "start-period", "start-interval", "retries")
 _SWITCHES = frozenset({"link", "parents", "keep-git-dir", "unpack"})
+_SWITCHED = {"": None, "true": True, "false": False}
 _REPEATED = frozenset({"exclude", "mount", "device"})
 _SHORTEST = 0.001
 """Seconds; an interval of a health check is 0, for the default, or not below it."""
@@ -249,7 +250,11 @@ def _copy(node: Node) -> Copy:
         origin=origin,
         owner=flags.text("chown"),
         mode=flags.text("chmod"),
-        options=flags.given("parents", "exclude", "checksum", "keep-git-dir", "unpack"),
+        parents=flags.text("parents") == "true",
+        exclude=flags.all("exclude"),
+        checksum=flags.text("checksum"),
+        unpack=_SWITCHED[flags.text("unpack")],
+        options=flags.given("keep-git-dir"),
     )
 
 
