@@ -9,6 +9,7 @@ import pytest
 
 from cellbox.errors import InvalidArgument
 from cellbox.local.building import LocalWorkshop
+from cellbox.model.build import BuildSecret, BuildSpec
 from cellbox.model.container import RunSpec
 from cellbox.model.image import ImageConfig, Platform
 
@@ -64,3 +65,37 @@ def test_images_are_made_of_configs_and_containers(shop, engine):
     assert (len(made.layers), made.size, made.parent) == (1, 3, bare.id)
     assert [one.empty_layer for one in made.history] == [True, False]
     assert made.config == ImageConfig()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from cellbox.connecting import connect
+from cellbox.model.build import BuildSecret, BuildSpec
+spec = BuildSpec(secrets={"key": BuildSecret(variable="KEY")})
+connect().images.build(Path(sys.argv[1]), spec)
+"""
+
+
+def test_what_a_killed_build_leaves_goes_with_the_next_one(
+    engine, busybox, python, tmp_path, monkeypatch, until
+):
+    """Its container, and with it a secret that was in its environment."""
+    context = tmp_path / "context"
+    context.mkdir()
+    step = "RUN --mount=type=secret,id=key --mount=type=secret,id=key,env=KEY sleep 1000"
+    (context / "Dockerfile").write_text(f"FROM busybox\n{step}\n")
+    monkeypatch.setenv("KEY", "v3ry-s3cret")
+    process = python(KILLED, context)
+    until(lambda: [one for one in engine.containers.list() if one.status == "running"])
+    process.kill()
+    process.wait()
+    kept = engine.containers.create(RunSpec("busybox", ("true",), network="none")).id
+    (context / "Dockerfile").write_text(f"FROM busybox\n{step.replace('sleep 1000', 'true')}\n")
+    spec = BuildSpec(secrets={"key": BuildSecret(variable="KEY")})
+    engine.images.build(context, spec)
+    assert [one.id for one in engine.containers.list(all=True)] == [kept]
+    store = engine._store
+    for folder in (store.root, store.run):
+        for path in (one for one in folder.rglob("*") if one.is_file()):
+            assert b"v3ry-s3cret" not in path.read_bytes(), path

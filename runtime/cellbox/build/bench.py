@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from cellbox.build.sources import ImageFiles
 from cellbox.build.stage import StageState
 from cellbox.build.workshop import Workshop
 from cellbox.errors import Cancelled, Conflict, InvalidArgument, NotFound
+from cellbox.linux import process as processes
 from cellbox.model.container import HealthCheck, LogConfig, RunSpec
 from cellbox.model.image import ImageConfig
 
@@ -20,6 +22,8 @@ Stop = Callable[[], bool]
 
 _LOOK = 0.25
 """Seconds of silence after which is asked whether to give up."""
+_OWNER = "org.cellbox.build"
+"""The label of a container that is to go with its step: the process that builds, and its start."""
 _IDLE = ("true",)
 """What a container would run that never runs."""
 
@@ -79,6 +83,7 @@ class Bench:
             RunSpec(
                 state.image or self._empty(state.config),
                 **{"command": _IDLE, **asked},
+                labels={} if self._keep else _mark(),
                 entrypoint=(),
                 health=HealthCheck(("NONE",)),
                 log=LogConfig("none"),
@@ -127,7 +132,14 @@ class Bench:
         """The files of an image, for COPY."""
         if image not in self._origins:
             made = self.shop.containers.create(
-                RunSpec(image, command=_IDLE, entrypoint=(), network="none", image_volumes=False)
+                RunSpec(
+                    image,
+                    command=_IDLE,
+                    entrypoint=(),
+                    network="none",
+                    image_volumes=False,
+                    labels=_mark(),
+                )
             )
             self.held.callback(self._remove, made.id)
             self._origins[image] = ImageFiles(self.shop.files, made.id, self.held)
@@ -147,3 +159,17 @@ class Bench:
     def _remove(self, container: str) -> None:
         with suppress(NotFound):
             self.shop.containers.remove(container, force=True, volumes=True)
+
+
+def sweep(shop: Workshop) -> None:
+    """Take away the containers of builds whose process was killed."""
+    for left in shop.containers.list(all=True, filters={"label": [_OWNER]}):
+        pid, _, started = left.spec.labels[_OWNER].partition(":")
+        if not (started.isdecimal() and processes.is_alive(int(pid), int(started))):
+            with suppress(NotFound, Conflict):  # another build is about it too
+                shop.containers.remove(left.id, force=True, volumes=True)
+
+
+def _mark() -> dict[str, str]:
+    pid = os.getpid()
+    return {_OWNER: f"{pid}:{processes.start_time(pid)}"}

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from cellbox.build import config as configs
 from cellbox.build import context as contexts
 from cellbox.build import copies, copying, graph, parser, runs, scope, syntax
-from cellbox.build.bench import Bench, Stop
+from cellbox.build.bench import Bench, Stop, sweep
 from cellbox.build.cache import Cache
 from cellbox.build.context import Context
 from cellbox.build.graph import SCRATCH, Graph, Vertex
@@ -57,6 +57,7 @@ def build(
     DockerfileError, StepFailed, and whatever the engine does.
     """
     names = [_tag(name) for name in spec.tags]
+    sweep(shop)
     with contexts.opened(source, spec.dockerfile) as context, ExitStack() as held:
         dockerfile = syntax.read(parser.parse(context.dockerfile))
         arguments = _arguments(shop, spec, dockerfile)
