@@ -134,6 +134,27 @@ def test_doctor_says_how_this_user_runs(user):
     assert ("single id" in mode) is not user.ranges
 
 
+def test_a_build_with_mounts(user, busybox_tar):
+    home = Path(user.account.pw_dir)
+    (home / "busybox.tar").write_bytes(busybox_tar.read_bytes())
+    assert user("import", "busybox.tar", "busybox").returncode == 0
+    (home / "key").write_text("hidden")
+    (home / "key").chmod(0o644)
+    context = home / "context"
+    context.mkdir()
+    (context / "word").write_text("bound")
+    (context / "Dockerfile").write_text(
+        "FROM busybox\n"
+        "RUN --mount=type=cache,target=/c --mount=source=word,target=/w --mount=type=tmpfs,target=/t"
+        " --mount=type=secret,id=k cat /w /run/secrets/k >>/c/seen; cp /c/seen /out; ls /c /t >>/out\n"
+    )
+    built = user("build", "-q", "--secret", "id=k,src=key", "-t", "mine", "context")
+    assert built.returncode == 0, built.stderr
+    assert user("run", "--rm", "mine", "cat", "/out").stdout.startswith("boundhidden/c:\nseen\n")
+    assert user("run", "--rm", "mine", "ls", "/c", "/w").returncode != 0
+    assert user("builder", "prune", "-f").returncode == 0
+
+
 def test_networks_outlive_the_launcher(user, busybox_tar):
     """Whoever takes its place enters the user namespace in which they are."""
     image = Path(user.account.pw_dir) / "busybox.tar"
