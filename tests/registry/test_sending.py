@@ -46,7 +46,7 @@ def image(store, blob):
                 return blob(data, suffix)
 
             found = blob(data, suffix) if number in known else None
-            return Outgoing(f"sha256:{number:064}", found, encode)
+            return Outgoing(f"sha256:{number:012}{0:052}", found, encode)
 
         layers = [layer(number, data) for number, data in enumerate(datas)]
         return Image(Descriptor(OCI_CONFIG, store.put(config), len(config)), layers), made
@@ -68,7 +68,7 @@ def send(registry, client, store, new_stop):
 
 
 def actions(told, number):
-    id = f"{number:064}"[:12]
+    id = f"{number:012}"
     return [one.action for one in told if one.id == id]
 
 
