@@ -37,7 +37,7 @@ from cellbox.model.container import (
     Stats,
 )
 from cellbox.model.event import Event
-from cellbox.model.image import Image, Progress, Removed
+from cellbox.model.image import Image, Progress, Pushed, Removed
 from cellbox.model.network import EndpointSpec, Network, NetworkSpec
 from cellbox.model.plugin import Plugin, Privilege
 from cellbox.model.registry import Credential, Distribution
@@ -122,6 +122,24 @@ class Images(Protocol):
         fetched again; a pull that was cut goes on where it stopped. ``auth`` takes the place of
         what the engine's user is logged in with. Raises NotFound, Unauthorized, Unavailable,
         IntegrityError, NotSupported (another platform).
+        """
+        ...
+
+    def push(
+        self,
+        ref: str,
+        *,
+        compression: str = "",
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Pushed:
+        """Send the image to the registry in its name, and let that name stand for it there.
+
+        What the registry has is not sent again. The image has the digest there among its names
+        afterwards. ``compression`` is ``gzip`` or ``zstd`` for all layers; without it those that
+        came compressed stay as they are, and others become gzip. ``auth`` as in :meth:`pull`.
+        Raises NotFound, InvalidArgument (a name with a digest), Unauthorized, Unavailable,
+        NotSupported (a registry that takes no images).
         """
         ...
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellbox.engine import Engine, Filters
-from cellbox.errors import CellboxError, InvalidArgument
+from cellbox.errors import CellboxError, InvalidArgument, NotFound
+from cellbox.model import reference
 from cellbox.model.container import Status
 
 _ALIVE = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
@@ -54,6 +55,16 @@ def prune_containers(engine: Engine, filters: Filters | None = None) -> Pruned:
         and _chosen(facts.spec.labels, facts.created, filters)
     ]
     return _measured(engine, [facts.id for facts in found], engine.containers.remove)
+
+
+def tags_of(engine: Engine, repository: str) -> list[str]:
+    """The familiar names of all images of this repository. Raises NotFound for none."""
+    name = reference.parse(repository).familiar_name
+    tags = [tag for facts in engine.images.list(all=True) for tag in facts.tags]
+    found = sorted(tag for tag in tags if reference.parse(tag).familiar_name == name)
+    if not found:
+        raise NotFound("image", name)
+    return found
 
 
 def prune_images(engine: Engine, *, all: bool = False, filters: Filters | None = None) -> Pruned:

@@ -16,9 +16,11 @@ from cellbox.model.image import (
     Layer,
     Platform,
     Progress,
+    Pushed,
     Removed,
 )
 from cellbox.model.registry import Credential
+from cellbox.wire.registry import credential_header
 
 BASE = Layer("sha256:" + "1" * 64, 1000)
 TOP = Layer("sha256:" + "2" * 64, 50)
@@ -293,11 +295,70 @@ def test_save_of_what_is_not_there(ask, images):
     assert ask("GET", "/images/get").status == 400
 
 
-def test_push_is_refused_in_the_stream(ask, images):
-    answer = ask("POST", "/images/reg:5000/lab/box/push?tag=1")
+def pushing(*steps, error=None):
+    def push(ref, *, watch, **how):
+        for step in steps:
+            watch(step)
+        if error:
+            raise error
+        return Pushed(ref, "sha256:" + "a" * 64, 528)
+
+    return push
+
+
+PUSHED = {"Tag": "1", "Digest": "sha256:" + "a" * 64, "Size": 528}
+
+
+def test_a_push_is_told_in_dockers_shape(ask, images):
+    images.answers["push"] = pushing(
+        Progress("", "The push refers to repository [reg:5000/lab/box]"),
+        Progress("abc", "Preparing"),
+        Progress("abc", "Pushing", 50, 100),
+        Progress("abc", "Pushed"),
+        Progress("", f"1: digest: {PUSHED['Digest']} size: 528"),
+    )
+    header = credential_header(Credential("ada", "engine"))
+    answer = ask("POST", "/images/reg:5000/lab/box/push?tag=1", X_Registry_Auth=header)
+    assert answer.lines == [
+        {"status": "The push refers to repository [reg:5000/lab/box]"},
+        {"status": "Preparing", "progressDetail": {}, "id": "abc"},
+        {
+            "status": "Pushing",
+            "progressDetail": {"current": 50, "total": 100},
+            "progress": f"[{'=' * 25}>{' ' * 25}]      50B/100B",
+            "id": "abc",
+        },
+        {"status": "Pushed", "progressDetail": {}, "id": "abc"},
+        {"status": f"1: digest: {PUSHED['Digest']} size: 528"},
+        {"progressDetail": {}, "aux": PUSHED},
+    ]
+    ((_, ref, how),) = images.calls
+    assert (ref, how["auth"]) == ("reg:5000/lab/box:1", Credential("ada", "engine"))
+    assert how["compression"] == ""
+
+
+def test_a_compression_is_asked_for_by_a_path_of_our_own(ask, images):
+    images.answers["push"] = pushing()
+    ask("POST", "/images/reg:5000/lab/box/push/zstd?tag=1")
+    assert images.calls[0][1] == "reg:5000/lab/box:1"
+    assert images.calls[0][2]["compression"] == "zstd"
+
+
+def test_without_a_tag_all_of_them_are_pushed(ask, images):
+    images.answers["push"] = pushing()
+    tags = ("lab/box:1", "lab/box:2", "lab/other:1")
+    images.answers["list"] = [replace(BOX, tags=tags)]
+    answer = ask("POST", "/images/lab/box/push?tag=")
+    assert [one["aux"]["Tag"] for one in answer.lines] == ["1", "2"]
+    assert ask("POST", "/images/lab/nosuch/push").status == 404
+
+
+def test_a_push_that_is_refused_says_so_in_the_stream(ask, images):
+    error = Unauthorized("push access denied for lab/box")
+    images.answers["push"] = pushing(Progress("", "The push refers"), error=error)
+    answer = ask("POST", "/images/lab/box/push?tag=1")
     assert answer.status == 200
-    assert "cannot push" in answer.lines[-1]["error"]
-    assert images.calls == [("get", "reg:5000/lab/box:1")]
+    assert answer.lines[-1]["error"] == "push access denied for lab/box"
 
 
 # --- commit --------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import shutil
 import tarfile
 
 import pytest
+from tests.registry import debian
 
 from cellbox import handles
 from cellbox.errors import (
@@ -291,3 +294,49 @@ def test_pull_of_what_is_not_there(engine, registry):
     with pytest.raises(NotFound):
         engine.images.pull(registry.name + "-nosuch")
     assert engine.images.list() == []
+
+
+# Push -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """The address of a registry that takes images."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("needs Debian's docker-registry to be installed")
+    with debian.serving(tmp_path_factory.mktemp("shelf"), auth=False) as address:
+        yield address
+
+
+def test_what_is_pushed_can_be_pulled_again(engine, shelf, busybox):
+    name = f"{shelf}/lab/box-{os.urandom(4).hex()}:1"
+    engine.images.tag("busybox", name)
+    steps = []
+    pushed = engine.images.push(name, watch=steps.append)
+    assert (pushed.name, pushed.size > 100) == (name, True)
+    told = [step.action for step in steps if step.action != "Waiting"]
+    assert told[0] == f"The push refers to repository [{name.removesuffix(':1')}]"
+    assert told[1] == "Preparing" and told[-2] == "Pushed"
+    assert told[-1] == f"1: digest: {pushed.digest} size: {pushed.size}"
+
+    by_digest = f"{name.removesuffix(':1')}@{pushed.digest}"
+    assert by_digest in engine.images.get("busybox").digests
+    assert engine.images.distribution(name).descriptor.digest == pushed.digest
+    steps.clear()
+    assert engine.images.push(name, watch=steps.append) == pushed
+    assert [step.action for step in steps][-2] == "Layer already exists"
+
+    engine.images.remove(busybox.id, force=True)
+    assert engine.images.pull(by_digest).id == busybox.id
+    assert handles.run(engine, RunSpec(by_digest, ("echo", "hi"))).output == "hi\n"
+
+
+@pytest.mark.differs(dockerd="it tells another sentence")
+def test_push_of_what_is_not_here(engine, shelf):
+    with pytest.raises(NotFound, match="No such image"):
+        engine.images.push(f"{shelf}/lab/nosuch:1")
+
+
+def test_nothing_is_pushed_by_a_digest(engine, shelf):
+    with pytest.raises(InvalidArgument, match="digest"):
+        engine.images.push(f"{shelf}/lab/box@sha256:{'1' * 64}")

@@ -9,7 +9,7 @@ import pytest
 
 from cellbox.errors import IntegrityError, NotFound
 from cellbox.images.compression import Input, decompress
-from cellbox.images.encode import encode
+from cellbox.images.encode import encode, transcode
 from cellbox.images.snapshots import LayerStore
 from cellbox.model.image import OCI_LAYER
 
@@ -36,6 +36,15 @@ def test_a_blob_that_unpacks_to_the_diff_id(layers, content, ours, kind):
         tar = b"".join(decompress(Input(file.read)))
     assert "sha256:" + hashlib.sha256(tar).hexdigest() == ours
     assert encode(layers, content, ours, kind) == blob
+
+
+def test_a_blob_in_another_compression(layers, content, ours):
+    plain = encode(layers, content, ours, "none")
+    assert transcode(content, plain, ours, "gzip") == encode(layers, content, ours, "gzip")
+    zstd = transcode(content, plain, ours, "zstd")
+    assert transcode(content, zstd, ours, "none") == plain
+    with pytest.raises(IntegrityError):
+        transcode(content, zstd, "sha256:" + "0" * 64, "gzip")
 
 
 def test_a_layer_of_another_writer_is_not_falsified(layers, content, apply, make_tar, root):

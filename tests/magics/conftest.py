@@ -29,7 +29,16 @@ from cellbox.model.container import (
     Status,
 )
 from cellbox.model.event import Event
-from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform, Progress, Removed
+from cellbox.model.image import (
+    HistoryEntry,
+    Image,
+    ImageConfig,
+    Layer,
+    Platform,
+    Progress,
+    Pushed,
+    Removed,
+)
 from cellbox.model.network import Network, NetworkSpec
 from cellbox.model.plugin import Plugin, PluginConfig, PluginKind, Privilege
 from cellbox.model.system import DiskUsage, Finding, Info
@@ -287,6 +296,14 @@ class FakeImages:
             if watch:
                 watch(step)
         return self.add(ref)
+
+    def push(self, ref: str, *, compression: str = "", watch: Any = None) -> Pushed:
+        self.engine.calls.append(("push", ref, compression))
+        facts = self.get(ref)
+        if watch:
+            watch(Progress("d1d2", "Pushing", 5, 10))
+            watch(Progress("d1d2", "Pushed"))
+        return Pushed(facts.tags[0], facts.id, 500)
 
     def get(self, ref: str) -> Image:
         for facts in self.facts.values():

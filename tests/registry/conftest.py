@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import socket
 import tarfile
 import threading
 import urllib.parse
@@ -73,15 +74,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self):
         fake = self.server.fake
-        length = int(self.headers.get("Content-Length", 0))
-        body = self.rfile.read(length)
         headers = {name.title(): value for name, value in self.headers.items()}
-        seen = Seen(self.command, self.path, headers, body)
+        seen = Seen(self.command, self.path, headers)
         rule = fake.note(seen)
+        if not getattr(rule and rule.behaviour, "reads", False):
+            seen.body = self.body = self.rfile.read(int(headers.get("Content-Length", 0)))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             (rule.behaviour if rule else fake.serve)(self)
 
-    do_GET = do_HEAD = do_POST = _serve
+    do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = _serve
 
     def reply(self, status, body=b"", **headers):
         """A whole answer; underscores in header names are dashes."""
@@ -109,6 +110,8 @@ class FakeRegistry:
     address: str = ""
     blobs: dict = field(default_factory=dict)
     manifests: dict = field(default_factory=dict)
+    uploads: dict = field(default_factory=dict)
+    mounts: bool = True
     seen: list = field(default_factory=list)
     rules: list = field(default_factory=list)
     gate: object = None
@@ -138,7 +141,9 @@ class FakeRegistry:
             return
         path = urllib.parse.urlsplit(handler.path).path
         kind, _, name = path.rpartition("/")
-        if path == "/v2/":
+        if "/blobs/uploads/" in path or handler.command == "PUT":
+            self.serve_upload(handler)
+        elif path == "/v2/":
             handler.reply(200, b"{}")
         elif kind.endswith("/manifests") and name in self.manifests:
             media_type, data = self.manifests[name]
@@ -161,6 +166,40 @@ class FakeRegistry:
             start = int(match[1])
             content_range = f"bytes {start}-{len(data) - 1}/{len(data)}"
             handler.reply(206, data[start:], Content_Range=content_range)
+
+    def serve_upload(self, handler):
+        """The right answer to what writes, or asks how far that came."""
+        url = urllib.parse.urlsplit(handler.path)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        number = url.path.rpartition("/")[2]
+        if "/manifests/" in url.path:
+            kind = handler.headers["Content-Type"]
+            found = self.put_manifest(handler.body, kind, number)
+            handler.reply(201, Docker_Content_Digest=found.digest)
+        elif handler.command == "POST" and self.mounts and query.get("mount") in self.blobs:
+            handler.reply(201, Location=f"/v2/blobs/{query['mount']}")
+        elif handler.command == "POST":
+            with self.lock:
+                number = str(len(self.uploads) + 1)
+                self.uploads[number] = b""
+            handler.reply(202, Location=f"{url.path}{number}")
+        elif self.uploads.get(number) is None:
+            handler.reply(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"lost"}]}')
+        elif handler.command == "PATCH":
+            self.uploads[number] += handler.body
+            handler.reply(202, Location=f"{url.path}?state={len(self.uploads[number])}")
+        elif handler.command == "PUT":
+            data, self.uploads[number] = self.uploads[number] + handler.body, None
+            self.finish_upload(handler, query["digest"], data)
+        else:
+            end = max(len(self.uploads[number]) - 1, 0)
+            handler.reply(204, Location=url.path, Range=f"0-{end}")
+
+    def finish_upload(self, handler, digest, data):
+        if digest_of(data) != digest:
+            handler.reply(400, b'{"errors":[{"code":"DIGEST_INVALID","message":"wrong bytes"}]}')
+            return
+        handler.reply(201, Docker_Content_Digest=self.put_blob(data))
 
     def put_blob(self, data):
         digest = digest_of(data)
@@ -425,6 +464,19 @@ class Behave:
     @staticmethod
     def reset(handler):
         handler.close_connection = True
+
+    @staticmethod
+    def cut_upload(fake, size):
+        """Take ``size`` bytes of a body, then end the connection."""
+
+        def answer(handler):
+            data = handler.rfile.read(size)
+            fake.uploads[handler.path.partition("?")[0].rpartition("/")[2]] += data
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+
+        answer.reads = True
+        return answer
 
     @staticmethod
     def drip(data, pause):

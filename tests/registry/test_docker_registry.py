@@ -1,20 +1,18 @@
 """Pulling from a real registry: Debian's docker-registry, filled by skopeo."""
 
 import base64
-import contextlib
 import gzip
 import hashlib
 import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tarfile
-import time
 
 import pytest
 import zstandard
+from tests.registry.debian import USER, serving
 
 from cellbox.errors import NotFound, Unauthorized, Unavailable
 from cellbox.images.content import ContentStore
@@ -31,54 +29,6 @@ PROGRAMS = ("docker-registry", "skopeo", "htpasswd", "busybox")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)} to be installed")
 AMD64 = Platform("linux", "amd64")
-USER = "ada:engine"
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@contextlib.contextmanager
-def serving(folder, auth):
-    """A docker-registry with its files in ``folder``; its ``host:port``."""
-    address = f"127.0.0.1:{free_port()}"
-    config = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
-        "http": {"addr": address},
-    }
-    if auth:
-        entry = subprocess.run(
-            ["htpasswd", "-Bbn", *USER.split(":")], capture_output=True, check=True
-        )
-        (folder / "htpasswd").write_bytes(entry.stdout)
-        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
-    (folder / "config.yml").write_text(json.dumps(config))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
-        )
-    try:
-        _wait_until_it_answers(address)
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_until_it_answers(address):
-    host, port = address.split(":")
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "docker-registry does not listen"
-            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

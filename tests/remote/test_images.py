@@ -14,6 +14,7 @@ from cellbox.errors import (
     InvalidReference,
     NotFound,
     NotSupported,
+    Unauthorized,
 )
 from cellbox.model.image import (
     Descriptor,
@@ -22,6 +23,7 @@ from cellbox.model.image import (
     ImageConfig,
     Layer,
     Platform,
+    Pushed,
     Removed,
 )
 from cellbox.model.registry import Credential, Distribution
@@ -100,6 +102,49 @@ def test_pull_tells_its_steps(engine, box, daemon, told):
     asked = daemon.asked[0].target
     assert asked.endswith("create?fromImage=box&tag=1&platform=linux%2Farm64")
     assert "x-registry-auth" not in daemon.asked[0].headers
+
+
+def pushed(*steps):
+    aux = {"aux": {"Tag": "1", "Digest": ID, "Size": 528}, "progressDetail": {}}
+    return lines({"status": "Preparing", "id": "ab"}, *steps, aux)
+
+
+def test_push_tells_its_steps_and_what_came_of_it(engine, daemon, told, config):
+    config({"auths": {"reg:5000": {"auth": base64.b64encode(b"ada:engine").decode()}}})
+    daemon.answers["POST /images/reg:5000/lab/box/push"] = pushed()
+    steps = []
+    found = engine.images.push("reg:5000/lab/box:1", watch=steps.append)
+    assert found == Pushed("reg:5000/lab/box:1", ID, 528)
+    assert [step.action for step in steps] == ["Preparing"]
+    assert told()[1] == {"tag": ["1"]}
+    shown = json.loads(base64.urlsafe_b64decode(daemon.asked[-1].headers["x-registry-auth"]))
+    assert shown == {"username": "ada", "password": "engine", "serveraddress": "reg:5000"}
+
+
+def test_push_without_a_login_says_so_in_a_header_all_the_same(engine, daemon):
+    daemon.answers["POST /images/lab/box/push"] = pushed()
+    engine.images.push("lab/box:1")
+    assert daemon.asked[-1].headers["x-registry-auth"] == "e30="
+
+
+def test_a_compression_is_for_our_own_engines(engine, daemon, tells):
+    daemon.answers["POST /images/lab/box/push/zstd"] = pushed()
+    assert engine.images.push("lab/box:1", compression="zstd").digest == ID
+    tells("POST /images/lab/box/push/gzip", {"message": "page not found"}, 404)
+    with pytest.raises(NotSupported, match="cannot choose the compression of what is pushed"):
+        engine.images.push("lab/box:1", compression="gzip")
+
+
+def test_a_push_that_fails_or_tells_nothing(engine, daemon):
+    with pytest.raises(InvalidArgument, match="digest reference"):
+        engine.images.push(f"lab/box@{ID}")
+    daemon.answers["POST /images/lab/box/push"] = lines({"status": "Preparing"})
+    with pytest.raises(EngineError, match="did not tell the digest"):
+        engine.images.push("lab/box:1")
+    for sentence in ("push access denied for lab/box", "denied: access to the resource is denied"):
+        daemon.answers["POST /images/lab/box/push"] = lines({"error": sentence})
+        with pytest.raises(Unauthorized):
+            engine.images.push("lab/box:1")
 
 
 def test_a_pull_that_fails_on_its_way(engine, daemon, tells):

@@ -47,6 +47,7 @@ ENTRIES = {
     "build": Entry("build", "build", "Build an image from a Dockerfile"),
     "images": Entry("images", "images", "List images"),
     "pull": Entry("images", "pull", "Download an image from a registry"),
+    "push": Entry("images", "push", "Upload an image to a registry"),
     "rmi": Entry("images", "rmi", "Remove one or more images"),
     "tag": Entry("images", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "history": Entry("images", "history", "Show the history of an image"),
@@ -101,7 +102,7 @@ _ON_CONTAINERS = (
     *("wait", "rm", "rename", "move", "update", "ps", "logs", "inspect", "top", "stats", "port"),
     *("diff", "cp", "export", "commit"),
 )
-_ON_IMAGES = ("build", "pull", "tag", "history", "save", "load", "import")
+_ON_IMAGES = ("build", "pull", "push", "tag", "history", "save", "load", "import")
 
 ROOT = {
     name: name

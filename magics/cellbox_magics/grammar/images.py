@@ -1,4 +1,4 @@
-"""The verbs of images: images, pull, rmi, tag, history, save, load, import, commit, prune."""
+"""The verbs of images: images, pull, push, rmi, tag, history, save, load, import, commit, prune."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import click
 
-from cellbox import handles
+from cellbox import handles, several
 from cellbox.errors import InvalidArgument
 from cellbox.handles import ImageHandle, each
 from cellbox.model.image import Image, Removed
@@ -68,6 +68,28 @@ def pull(surface: Surface, image: str, quiet: bool, platform: str) -> ImageHandl
     with surface.watch(f"Pulling {image}") as watch:
         facts = surface.engine.images.pull(image, platform=platform, watch=None if quiet else watch)
     return ImageHandle(surface.engine, facts)
+
+
+@verb("push")
+@click.option("-a", "--all-tags", "all_", is_flag=True, help="Push all tags of an image")
+@click.option(
+    "--compression",
+    type=click.Choice(["gzip", "zstd"]),
+    default=None,
+    help="Compress all layers so (default as they came, else gzip)",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Suppress verbose output")
+@_image
+@click.pass_obj
+def push(
+    surface: Surface, image: str, all_: bool, compression: str | None, quiet: bool
+) -> Lines:  # fmt: skip
+    engine, how = surface.engine, compression or ""
+    names = several.tags_of(engine, image) if all_ else [image]
+    with surface.watch(f"Pushing {image}") as watch:
+        told = None if quiet else watch
+        pushed = [engine.images.push(one, compression=how, watch=told) for one in names]
+    return Lines(one.name if quiet else f"{one.name}@{one.digest}" for one in pushed)
 
 
 @verb("rmi")

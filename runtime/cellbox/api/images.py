@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cellbox import handles
+from cellbox import handles, several
 from cellbox.api.http import Json, Request, Response
 from cellbox.api.routing import route
 from cellbox.api.tasks import failure_of, told, told_afterwards
@@ -21,8 +21,8 @@ from cellbox.model.reference import matches
 from cellbox.model.registry import Credential
 from cellbox.wire.changes import lines_of
 from cellbox.wire.filters import with_moments
-from cellbox.wire.images import history_json, image_json, image_summary
-from cellbox.wire.progress import failure_json, progress_json
+from cellbox.wire.images import history_json, image_json, image_summary, push_json
+from cellbox.wire.progress import progress_json
 from cellbox.wire.registry import AUTH_HEADER, credential_from_header
 from cellbox.wire.system import shared_sizes
 
@@ -197,12 +197,21 @@ def _save(daemon: Daemon, names: Sequence[str]) -> Response:
     return Response(body=save, headers=_TAR)
 
 
+@route("POST", "/images/{name:path}/push/{compression}")
 @route("POST", "/images/{name:path}/push")
 def push_image(daemon: Daemon, request: Request) -> Response:
-    """``docker push``: told in the stream, where clients look for what went wrong."""
-    facts = daemon.engine.images.get(_tagged(request.params["name"], request.one("tag")))
-    reason = "this version cannot push: docker save the image, and push it with another tool"
-    return told_afterwards([failure_json(f"{facts.short_id}: {reason}")])
+    """``docker push``, of all tags where none is named. By the first route, which Docker has not,
+    a client can be sure that its ``compression`` is heeded."""
+    name, tag, auth = request.params["name"], request.one("tag"), auth_of(request)
+    how: dict[str, Any] = {"auth": auth, "compression": request.params.get("compression", "")}
+
+    def push(watch: Watch) -> Iterable[Json]:
+        images = daemon.engine.images
+        names = [_tagged(name, tag)] if tag else several.tags_of(daemon.engine, name)
+        pushed = [images.push(one, **how, watch=watch) for one in names]
+        return [{"progressDetail": {}, "aux": push_json(one)} for one in pushed]
+
+    return told(push)
 
 
 # --- making --------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from io import RawIOBase
+from functools import partial
 
 from cellbox.errors import IntegrityError
-from cellbox.images.compression import Compressor
+from cellbox.images.compression import Compressor, Input, decompress
 from cellbox.images.content import CHUNK, ContentStore
 from cellbox.images.snapshots import LayerStore
 from cellbox.model.image import OCI_LAYER, Descriptor
@@ -30,13 +30,24 @@ def encode(layers: LayerStore, content: ContentStore, diff_id: str, kind: str) -
         try:
             with content.writer() as blob:
                 compressor = Compressor(kind)
-                got = _compress(source, compressor, blob.write)
+                got = _compress(iter(partial(source.read, CHUNK), b""), compressor, blob.write)
                 packing.result()
                 if got != diff_id:
                     raise IntegrityError("the packed layer", diff_id, got)
                 digest, size = blob.commit()
         finally:
             source.close()  # a packing that is still on its way ends
+    return Descriptor(OCI_LAYER + compressor.media_suffix, digest, size)
+
+
+def transcode(content: ContentStore, blob: Descriptor, diff_id: str, kind: str) -> Descriptor:
+    """Keep a layer's blob in another compression as well. Raises as :func:`encode`."""
+    compressor = Compressor(kind)
+    with content.open(blob.digest) as file, content.writer() as made:
+        got = _compress(decompress(Input(file.read)), compressor, made.write)
+        if got != diff_id:
+            raise IntegrityError("the layer's blob", diff_id, got)
+        digest, size = made.commit()
     return Descriptor(OCI_LAYER + compressor.media_suffix, digest, size)
 
 
@@ -47,9 +58,11 @@ def _pack(layers: LayerStore, diff_id: str, writer: int) -> None:
         os.close(writer)
 
 
-def _compress(source: RawIOBase, compressor: Compressor, write: Callable[[bytes], int]) -> str:
+def _compress(
+    blocks: Iterable[bytes | None], compressor: Compressor, write: Callable[[bytes], int]
+) -> str:
     hasher = hashlib.sha256()
-    while block := source.read(CHUNK):
+    for block in filter(None, blocks):
         hasher.update(block)
         write(compressor.feed(block))
     write(compressor.finish())

@@ -36,6 +36,7 @@ from cellbox.model.image import (
     Image,
     ImageConfig,
     Layer,
+    Pushed,
     Removed,
 )
 from cellbox.model.registry import Credential, Distribution
@@ -188,6 +189,51 @@ class LocalImages:
             layers.commit([staged for _, _, staged in pulled.layers if staged is not None])
             image = self._add_pulled(pulled, content)
         store.emit("image", "pull", name.familiar, name=name.familiar)
+        return image
+
+    def push(
+        self,
+        ref: str,
+        *,
+        compression: str = "",
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Pushed:
+        from cellbox.local import pushing  # see Store.registries
+        from cellbox.registry import sending
+
+        store, name = self._store, reference.parse(ref)
+        image = self._pushable(ref, name, compression, pushing.COMPRESSIONS)
+        table = store.state.images
+        with (
+            self._registries(name.domain, auth) as client,
+            store.leased(f"push {name.familiar}") as (content, layers),
+        ):
+            manifest, data = sending.push(
+                name,
+                pushing.outgoing(image, table, content, layers, compression),
+                client=client,
+                store=content,
+                mounts=pushing.mounts(name, table, content),
+                watch=watch,
+            )
+            content.put(data)
+            digest = dataclasses.replace(name, tag="", digest=manifest.digest).familiar
+            known = dataclasses.replace(image, tags=(), digests=(digest,))  # a tag may have moved
+            table.add(known, manifest=manifest)
+        store.emit("image", "push", name.familiar, name=name.familiar)
+        return Pushed(name.familiar, manifest.digest, manifest.size)
+
+    def _pushable(
+        self, ref: str, name: reference.Reference, compression: str, known: Sequence[str]
+    ) -> Image:
+        if name.digest:
+            raise InvalidArgument("cannot push a digest reference: give a tag")
+        if compression not in known:
+            raise InvalidArgument(f"{compression!r} is no compression of layers: use gzip or zstd")
+        image = self.get(ref if ref in HOST_NAMES else name.familiar)
+        if is_host(image):
+            raise NotSupported("the image host is this machine itself and cannot be pushed")
         return image
 
     def distribution(self, ref: str, *, auth: Credential | None = None) -> Distribution:

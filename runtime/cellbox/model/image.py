@@ -126,6 +126,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Pushed:
+    """What a push made a name stand for at its registry: the manifest's ``digest`` and its size in
+    bytes. ``name`` is familiar, and has the tag."""
+
+    name: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Removed:
     """What removing an image did: a tag that went (``untagged``) or an object (``deleted``)."""
 

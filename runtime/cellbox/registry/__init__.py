@@ -9,7 +9,9 @@ Everything a registry says is hostile input, and so is the network on the way. F
 * ``config``    mirrors and insecure registries;
 * ``client``    manifests, tags and blobs of one repository;
 * ``download``  one blob into the store, resumed and verified; ``feed`` the unpacker beside it;
-* ``transfer``  a whole image: ``pull``.
+* ``target``    a repository that is written to; ``upload`` one blob to it, resumed;
+* ``transfer``  a whole image: ``pull``; ``sending`` the other way: ``push``; ``together`` layers
+  side by side.
 
 A secret (password, token, the query of a signed URL) never becomes part of a message or a repr:
 what a notebook prints is saved with it and shared.

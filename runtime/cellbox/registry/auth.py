@@ -2,8 +2,9 @@
 
 A challenge (RFC 9110 section 11.6.1) is ``Basic``, answered with name and password, or ``Bearer``:
 a token has to be fetched from its *realm* first, for a *service* and a *scope* (distribution token
-specification). We ask for the scope that we need, ``repository:PATH:pull``, whatever the challenge
-names. Tokens are kept until shortly before they expire, for each (realm, service, scope).
+specification). We ask for the scope that we need, ``repository:PATH:pull``
+(``pull,push``; several with blanks between), whatever the challenge names. Tokens are kept until
+shortly before they expire, for each (realm, service, scope).
 
 The realm is where name and password go, so it must be https when the registry is; it may not be an
 address that only this machine reaches unless the registry is there too (``transport`` sees to it).
@@ -158,7 +159,7 @@ class Authenticator:
 
     def _request(self, key: tuple[str, str, str], origin: Origin, user: Login) -> _Token:
         realm, service, scope = key
-        fields = {"service": service, "scope": scope}
+        fields: dict[str, str | list[str]] = {"service": service, "scope": scope}
         authorization, form = "", None
         if user.identity_token:
             grant = {"grant_type": "refresh_token", "refresh_token": user.identity_token}
@@ -167,7 +168,8 @@ class Authenticator:
             if user.username:
                 authorization = basic(user.username, user.password)
                 fields["account"] = user.username
-            query = urlencode({name: value for name, value in fields.items() if value})
+            fields["scope"] = scope.split()  # one parameter each, as every realm reads them
+            query = urlencode({name: value for name, value in fields.items() if value}, doseq=True)
             realm += ("&" if "?" in realm else "?") + query
         method = "POST" if form else "GET"
         status, body = self._fetch(method, realm, origin, authorization, form)

@@ -16,7 +16,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ from cellbox.registry.config import Endpoint, Settings, load_settings
 from cellbox.registry.credentials import Credentials
 from cellbox.registry.origins import Origin, next_url, origin_of
 from cellbox.registry.retry import DEFAULT_POLICY, Policy, Transient, parse_retry_after, persist
-from cellbox.registry.transport import Response, Transport
+from cellbox.registry.transport import Body, Response, Transport
 
 T = TypeVar("T")
 
@@ -62,6 +62,19 @@ class Fetched:
 
     descriptor: Descriptor
     data: bytes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: ``path`` is below ``/v2/``; ``url`` takes its place where the registry named
+    one. ``scope`` is what a token for it has to allow."""
+
+    method: str
+    path: str
+    scope: str
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Body | None = None
+    url: str = ""
 
 
 class Client:
@@ -95,6 +108,10 @@ class Client:
         """The repository of ``reference`` at each server that may have it, in the order to ask."""
         endpoints = self._settings.endpoints(reference.domain)
         return tuple(Repository(self, endpoint, reference) for endpoint in endpoints)
+
+    def registry(self, reference: Reference) -> Endpoint:
+        """The server that images of this name are pushed to: the registry, never a mirror of it."""
+        return self._settings.endpoints(reference.domain)[-1]
 
     def resolve(self, reference: Reference) -> Descriptor:
         """What the reference names now: media type, digest and size of its manifest or index."""
@@ -131,10 +148,8 @@ class Client:
                 raise
             raise Unavailable("; ".join([str(error), *failures])) from error
 
-    def send(
-        self, endpoint: Endpoint, method: str, path: str, scope: str, headers: dict[str, str]
-    ) -> Response:
-        """The answer to one request below ``/v2/``, with whatever login it takes.
+    def send(self, endpoint: Endpoint, asked: Asked) -> Response:
+        """The answer to one request, with whatever login it takes.
 
         The first scheme of ``endpoint`` that works is kept. Raises Unauthorized, Transient.
         """
@@ -142,29 +157,30 @@ class Client:
         *others, last = (known,) if known else endpoint.schemes
         for scheme in others:
             try:
-                return self._login(endpoint, scheme, method, path, scope, headers)
+                return self._login(endpoint, scheme, asked)
             except Unavailable:
-                if endpoint.host in self._schemes:  # it answered, so the scheme is right
+                if (
+                    self._schemes.get(endpoint.host) == scheme
+                ):  # it answered, so the scheme is right
                     raise
-        return self._login(endpoint, last, method, path, scope, headers)
+        return self._login(endpoint, last, asked)
 
-    def _login(
-        self,
-        endpoint: Endpoint,
-        scheme: str,
-        method: str,
-        path: str,
-        scope: str,
-        headers: dict[str, str],
-    ) -> Response:
-        url = f"{scheme}://{endpoint.host}/v2/{path}"
+    def _login(self, endpoint: Endpoint, scheme: str, asked: Asked) -> Response:
+        url, scope = f"{scheme}://{endpoint.host}/v2/{asked.path}", asked.scope
         origin = origin_of(url)
         if not endpoint.verify:
             self._unverified.add(origin)
+        if asked.url and origin_of(asked.url) != origin:  # it gets no credentials of ours
+            return self._elsewhere(endpoint, origin, asked)
         authorization = self._auth.known(origin, scope)
         for attempt in range(MAX_LOGINS + 1):
             response = self._transport.open(
-                method, url, headers, authorization=authorization, verify=endpoint.verify
+                asked.method,
+                asked.url or url,
+                asked.headers,
+                authorization=authorization,
+                body=asked.body,
+                verify=endpoint.verify,
             )
             self._schemes[endpoint.host] = scheme
             if response.status != 401 or response.origin != origin or attempt == MAX_LOGINS:
@@ -173,6 +189,12 @@ class Client:
             challenge = response.headers.get("WWW-Authenticate", "")
             authorization = self._auth.answer(origin, scope, challenge, authorization)
         return response
+
+    def _elsewhere(self, endpoint: Endpoint, origin: Origin, asked: Asked) -> Response:
+        method, url, headers, body = asked.method, asked.url, asked.headers, asked.body
+        return self._transport.open(
+            method, url, headers, body=body, asked_by=origin, verify=endpoint.verify
+        )
 
     def _fetch_token(
         self, method: str, url: str, origin: Origin, authorization: str, form: bytes | None
@@ -252,7 +274,7 @@ class Repository:
         scope = f"repository:{name}:pull" if path else ""
         place = f"{name}/{path}" if path else ""
         try:
-            response = self._client.send(self._endpoint, method, place, scope, headers or {})
+            response = self._client.send(self._endpoint, Asked(method, place, scope, headers or {}))
         except Unauthorized as error:
             raise _denied(self.reference, str(error)) from error
         check_transient(response)
@@ -331,7 +353,7 @@ def _media_type(response: Response) -> str:
 
 def _failure(response: Response, own: bool, reference: Reference, path: str) -> CellboxError:
     """The error that tells why an answer was not one of success, in Docker's sentences."""
-    code, message = _told(response)
+    code, message = told_error(response)
     host, name = response.origin.authority, reference.familiar_name
     if response.status in (401, 403) and own:
         return _denied(reference, message or "unauthorized")
@@ -358,7 +380,7 @@ def _not_found(reference: Reference, sentence: str) -> NotFound:
     return error
 
 
-def _told(response: Response) -> tuple[str, str]:
+def told_error(response: Response) -> tuple[str, str]:
     """Code and message of the first error in the body (section *Error Codes*), printable."""
     try:
         first: Any = json.loads(response.read_all(ERROR_LIMIT))["errors"][0]

@@ -57,10 +57,17 @@ class Reporter:
 
     def downloading(self, current: int) -> None:
         """Progress within a stage; told now and then."""
+        self._now_and_then("Downloading", current)
+
+    def pushing(self, current: int) -> None:
+        """The same, the other way."""
+        self._now_and_then("Pushing", current)
+
+    def _now_and_then(self, action: str, current: int) -> None:
         now = self.clock()
         if now >= self._next:
             self._next = now + 0.1
-            self.watch(Progress(self.id, "Downloading", current, self.total))
+            self.watch(Progress(self.id, action, current, self.total))
 
 
 @dataclass
@@ -92,7 +99,8 @@ class Download:
                 failed += self.ingest.offset - before < WORTH_A_TRY
                 if failed >= self.policy.tries:
                     raise
-                self._pause(self.policy.wait_before(max(failed, 1), error.retry_after))
+                wait = self.policy.wait_before(max(failed, 1), error.retry_after)
+                pause(wait, self.report, self.stop)
             except IntegrityError:
                 self.stop.check()  # what we cut is short, and what came of it is to be kept
                 wrong += 1
@@ -133,9 +141,11 @@ class Download:
         if self.feed:
             self.feed.restart()
 
-    def _pause(self, seconds: float) -> None:
-        for left in range(math.ceil(seconds), 0, -1):
-            plural = "" if left == 1 else "s"
-            self.report.say(f"Retrying in {left} second{plural}")
-            self.stop.wait(min(seconds, 1.0))
-            seconds -= 1.0
+
+def pause(seconds: float, report: Reporter, stop: Stop) -> None:
+    """Wait before another try, and tell how long it will be. Raises Stopped."""
+    for left in range(math.ceil(seconds), 0, -1):
+        plural = "" if left == 1 else "s"
+        report.say(f"Retrying in {left} second{plural}")
+        stop.wait(min(seconds, 1.0))
+        seconds -= 1.0

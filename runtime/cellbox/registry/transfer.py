@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -49,15 +48,7 @@ from cellbox.registry.client import Client, Repository
 from cellbox.registry.download import Download, Reporter
 from cellbox.registry.feed import Feed
 from cellbox.registry.retry import Stop, Stopped
-
-PARALLEL = 3
-GRACE = 2.0
-"""Seconds that threads have to end after a pull was called off; a connection that is being made
-cannot be cut, and ends by itself after that."""
-
-_WAKE = 0.2
-"""Seconds after which the waiting thread looks up: Python hears a signal that comes right before
-a lock is waited for only when that wait ends."""
+from cellbox.registry.together import PARALLEL, together
 
 Unpack = Callable[[str, str, int], Any]
 """``unpack(diff_id, media_type, fd)``: read the blob from ``fd`` to its end, verify its diff id,
@@ -178,7 +169,6 @@ class _Pull:
     watch: Watch
     stop: Stop
     config_types: Collection[str]
-    failures: list[BaseException] = field(default_factory=list)
 
     def run(self, parallel: int, current: str) -> Pulled:
         reference = self.source.reference
@@ -257,32 +247,11 @@ class _Pull:
         """What ``unpack`` returned, by diff id; the first failure ends all."""
         for descriptor in blobs.values():
             self._reporter(descriptor).say("Pulling fs layer")
-        pool = ThreadPoolExecutor(parallel, thread_name_prefix="pull")
-        futures: dict[str, Future[Any]] = {}
-        try:
-            for diff_id, descriptor in blobs.items():
-                futures[diff_id] = pool.submit(self._one_layer, descriptor, diff_id)
-            while not self.failures and wait(futures.values(), _WAKE, FIRST_EXCEPTION).not_done:
-                pass
-            if self.failures:
-                raise self.failures[0]
-            return {diff_id: future.result() for diff_id, future in futures.items()}
-        except BaseException:
-            self.stop.set()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            wait([one for one in futures.values() if not one.cancelled()], timeout=GRACE)
-
-    def _one_layer(self, descriptor: Descriptor, diff_id: str) -> Any:
-        """One layer, unless another one has failed; a failure calls the others off at once."""
-        self.stop.check()
-        try:
-            return self._layer(descriptor, diff_id)
-        except BaseException as error:
-            self.failures.append(error)  # before the others fail for being called off
-            self.stop.set()
-            raise
+        jobs = {
+            diff_id: partial(self._layer, descriptor, diff_id)
+            for diff_id, descriptor in blobs.items()
+        }
+        return together(jobs, self.stop, parallel, "pull")
 
     def _layer(self, descriptor: Descriptor, diff_id: str) -> Any:
         report = self._reporter(descriptor)

@@ -18,7 +18,7 @@ import ssl
 import threading
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +116,13 @@ class Response:
         self._raw.close()
 
 
+class Body(NamedTuple):
+    """What is sent: ``size`` bytes, made anew by ``pieces`` for each try."""
+
+    size: int
+    pieces: Callable[[], Iterable[bytes]]
+
+
 class _Kind(NamedTuple):
     """Connections that may be shared: same proxy, certificates, checks and bounds."""
 
@@ -147,7 +154,7 @@ class Transport:
         headers: Mapping[str, str],
         *,
         authorization: str = "",
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         asked_by: Origin | None = None,
         verify: bool = True,
     ) -> Response:
@@ -167,8 +174,9 @@ class Transport:
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.discard()
-            if body is not None:  # it holds a secret, and is for this origin only
-                raise Unavailable(f"{origin.authority} redirects a request for a token; refused")
+            if body is not None:  # it may hold a secret, and is for this origin only
+                what = "an upload" if isinstance(body, Body) else "a request for a token"
+                raise Unavailable(f"{origin.authority} redirects {what}; refused")
             url = next_url(url, location)
             if origin_of(url) != origin:
                 authorization = ""
@@ -180,15 +188,17 @@ class Transport:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | Body | None,
     ) -> Response:
         origin = origin_of(url)
         identity = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        if isinstance(body, Body):
+            identity["Content-Length"] = str(body.size)
         with _told(origin):
             raw = manager.request(
                 method,
                 url,
-                body=body,
+                body=body.pieces() if isinstance(body, Body) else body,
                 headers={**identity, **headers},
                 redirect=False,
                 retries=False,

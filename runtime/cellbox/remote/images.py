@@ -14,7 +14,7 @@ from cellbox.engine import Filters, Tell, Watch
 from cellbox.errors import Cancelled, EngineError, InvalidArgument, NotSupported
 from cellbox.model import reference
 from cellbox.model.build import BuildSpec
-from cellbox.model.image import Image, Removed
+from cellbox.model.image import Image, Pushed, Removed
 from cellbox.model.registry import Credential, Distribution
 from cellbox.registry.config import HUB
 from cellbox.registry.credentials import HUB_KEY, Credentials
@@ -23,7 +23,7 @@ from cellbox.remote.gather import gathered
 from cellbox.remote.own import own
 from cellbox.remote.transport import Transport
 from cellbox.wire.builds import CONFIG_HEADER, build_query, credentials_header
-from cellbox.wire.images import image_from
+from cellbox.wire.images import image_from, pushed_from
 from cellbox.wire.progress import progress_from
 from cellbox.wire.registry import (
     AUTH_HEADER,
@@ -62,6 +62,42 @@ class RemoteImages:
         headers = shown(named.domain, auth)
         watched(self._http.steps("POST", "/images/create", query, headers=headers), watch)
         return self.get(named.familiar)
+
+    def push(
+        self,
+        ref: str,
+        *,
+        compression: str = "",
+        auth: Credential | None = None,
+        watch: Watch | None = None,
+    ) -> Pushed:
+        named = reference.parse(ref)
+        if named.digest:
+            raise InvalidArgument("cannot push a digest reference: give a tag")
+        path = paths.image(named.familiar_name, "/push")
+        headers = shown(named.domain, auth) or {AUTH_HEADER: credential_header(Credential())}
+        query = {"tag": named.tag}
+        if not compression:
+            return self._pushed(path, query, headers, named, watch)
+        with own("choose the compression of what is pushed"):
+            return self._pushed(f"{path}/{compression}", query, headers, named, watch)
+
+    def _pushed(
+        self,
+        path: str,
+        query: dict[str, str],
+        headers: dict[str, str],
+        named: reference.Reference,
+        watch: Watch | None,
+    ) -> Pushed:
+        pushed = None
+        steps = self._http.steps("POST", path, query, headers=headers)
+        for step in _told(steps, watch):
+            if "Digest" in (aux := step.get("aux") or {}):
+                pushed = pushed_from(named.familiar, aux)
+        if pushed is None:
+            raise EngineError("the engine did not tell the digest of what it pushed")
+        return pushed
 
     def distribution(self, ref: str, *, auth: Credential | None = None) -> Distribution:
         named = reference.parse(ref)

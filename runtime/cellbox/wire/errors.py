@@ -170,8 +170,8 @@ def _saying(message: str, error: NotFound) -> NotFound:
 
 _WORDS: tuple[tuple[str, frozenset[int], Callable[[str], CellboxError]], ...] = (
     (
-        "pull access denied|unauthorized|no basic auth credentials|authentication required"
-        "|incorrect username or password",
+        "pull access denied|push access denied|unauthorized|no basic auth credentials"
+        "|authentication required|incorrect username or password|access to the resource is denied",
         frozenset({401, 404, 500}),
         Unauthorized,
     ),

@@ -1,14 +1,15 @@
 """Images as ``docker image inspect``, ``docker images`` and ``docker history`` tell them, and back;
 pure.
 
-Source: Engine API 1.45, ``ImageInspect``, ``ImageSummary``, ``HistoryResponseItem``.
+Source: Engine API 1.45, ``ImageInspect``, ``ImageSummary``, ``HistoryResponseItem``; moby
+``api/types`` (``PushResult``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform
+from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform, Pushed
 from cellbox.model.times import instant, timestamp
 from cellbox.wire.config import life_json, read_health
 from cellbox.wire.fields import Fields, Json
@@ -158,3 +159,15 @@ def _read_config(config: Fields) -> ImageConfig:
         on_build=config.texts("OnBuild"),
         health=read_health(config),
     )
+
+
+def push_json(pushed: Pushed) -> Json:
+    """``PushResult``, the ``aux`` of a push's last line."""
+    tag = pushed.name.rpartition(":")[2]
+    return {"Tag": tag, "Digest": pushed.digest, "Size": pushed.size}
+
+
+def pushed_from(name: str, aux: Json) -> Pushed:
+    """The inverse, for the familiar ``name`` that was pushed."""
+    fields = Fields(aux, "PushResult")
+    return Pushed(name, fields.text("Digest"), fields.whole("Size"))

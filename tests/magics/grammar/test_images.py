@@ -27,6 +27,25 @@ def test_pull_shows_plain_lines_where_there_is_no_kernel(engine, say, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_push_shows_what_it_does_and_where_it_is_then(engine, say, capsys):
+    (line,) = say("%container push ubuntu")
+    assert line == f"ubuntu:latest@{engine.images.get('ubuntu').id}"
+    assert capsys.readouterr().err.splitlines() == ["d1d2: Pushing", "d1d2: Pushed"]
+    assert say("%container image push -q --compression zstd ubuntu:latest") == ["ubuntu:latest"]
+    assert capsys.readouterr().err == ""
+    assert engine.named("push") == [("push", "ubuntu", ""), ("push", "ubuntu:latest", "zstd")]
+
+
+def test_all_tags_of_a_repository_are_pushed(engine, say):
+    engine.images.add("lab/x:1")
+    engine.images.add("lab/x:2")
+    engine.images.add("lab/xy:3")
+    assert say("%container push -aq lab/x") == ["lab/x:1", "lab/x:2"]
+    assert [ref for _, ref, _ in engine.named("push")] == ["lab/x:1", "lab/x:2"]
+    with pytest.raises(NotFound):
+        say("%container push -a lab/nosuch")
+
+
 def test_a_pull_policy_decides(engine, say):
     say("%container run --pull always ubuntu hello")
     assert engine.named("pull") == [("pull", "ubuntu", "")]
