@@ -145,8 +145,9 @@ def test_a_build_with_mounts(user, busybox_tar):
     (context / "word").write_text("bound")
     (context / "Dockerfile").write_text(
         "FROM busybox\n"
-        "RUN --mount=type=cache,target=/c --mount=source=word,target=/w --mount=type=tmpfs,target=/t"
-        " --mount=type=secret,id=k cat /w /run/secrets/k >>/c/seen; cp /c/seen /out; ls /c /t >>/out\n"
+        "RUN --mount=type=cache,target=/c --mount=source=word,target=/w "
+        "--mount=type=tmpfs,target=/t --mount=type=secret,id=k "
+        "cat /w /run/secrets/k >>/c/seen; cp /c/seen /out; ls /c /t >>/out\n"
     )
     built = user("build", "-q", "--secret", "id=k,src=key", "-t", "mine", "context")
     assert built.returncode == 0, built.stderr
