@@ -152,11 +152,13 @@ def test_what_cannot_be_pushed(engine, made, name):
 
 
 @pytest.mark.root
-def test_docker_and_this_engine_read_each_other(engine, busybox_tar, name, tmp_path):
+def test_docker_and_this_engine_read_each_other(
+    engine, busybox_tar, name, tmp_path, tmp_path_factory
+):
     with busybox_tar.open("rb") as source:
         ours = engine.images.import_(source, name=name, changes=['CMD ["echo", "hi"]'])
     engine.images.push(name)
-    (folder := tmp_path / "docker").mkdir()
+    folder = tmp_path_factory.mktemp("d")  # short: its socket lies there
     with daemons.dockerd(folder) as url:
         docker = connect(url)
         pulled = docker.images.pull(name)

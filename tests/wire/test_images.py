@@ -9,8 +9,15 @@ import pytest
 
 from cellbox.errors import InvalidArgument
 from cellbox.model.container import HealthCheck
-from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform
-from cellbox.wire.images import history_json, image_from, image_json, image_summary
+from cellbox.model.image import HistoryEntry, Image, ImageConfig, Layer, Platform, Pushed
+from cellbox.wire.images import (
+    history_json,
+    image_from,
+    image_json,
+    image_summary,
+    push_json,
+    pushed_from,
+)
 
 CONFIG = ImageConfig(
     user="www", env=("PATH=/bin", "A=image"), entrypoint=("/entry",), command=("serve",),
@@ -97,3 +104,10 @@ def test_there_and_back(facts):
 def test_values_of_the_wrong_type_are_refused(change):
     with pytest.raises(InvalidArgument):
         image_from(image_json(IMAGE) | change)
+
+
+def test_what_a_push_came_to_and_back():
+    pushed = Pushed("reg:5000/lab/box:1", "sha256:" + "a" * 64, 528)
+    aux = {"Tag": "1", "Digest": "sha256:" + "a" * 64, "Size": 528}
+    assert push_json(pushed) == aux
+    assert pushed_from("reg:5000/lab/box:1", aux) == pushed
