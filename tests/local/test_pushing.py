@@ -11,7 +11,7 @@ import pytest
 from tests.contracts import daemons
 from tests.registry import debian
 
-from cellbox.connect import connect
+from cellbox.connecting import connect
 from cellbox.errors import InvalidArgument, NotSupported, Unauthorized
 from cellbox.model.image import DOCKER_MANIFEST, OCI_MANIFEST
 from cellbox.model.registry import Credential
