@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cellbox.engine import Engine
 from cellbox.model.build import BuildSpec
 
 CASES = Path(__file__).parent / "cases"
@@ -22,6 +23,17 @@ def cases() -> Callable[[str], Any]:
         return json.loads((CASES / f"{name}.json").read_text("utf-8"))
 
     return read
+
+
+@pytest.fixture
+def nothing_left(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """In the end, builds have left no container, and no file of ours in the temporary directory."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    yield
+    assert engine.containers.list(all=True) == []
+    assert list(place.iterdir()) == []
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cellbox.build.agents import Agent
+from cellbox.build.agents import forwarded
 from cellbox.errors import InvalidArgument
 
 
@@ -26,15 +26,15 @@ def test_what_is_said_goes_both_ways(tmp_path):
 
         thread = threading.Thread(target=echo, daemon=True)
         thread.start()
-        with Agent(place) as agent, socket.socket(socket.AF_UNIX) as client:
+        with forwarded(place) as agent, socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
-            client.connect(agent.path)
+            client.connect(agent)
             client.sendall(b"key")
             assert client.recv(100) == b"KEY"
         thread.join(10)
-    assert not os.path.exists(agent.path)
+    assert not os.path.exists(agent)
 
 
 def test_no_agent(tmp_path):
-    with pytest.raises(InvalidArgument, match="no socket"), Agent(str(tmp_path / "none")):
+    with pytest.raises(InvalidArgument, match="no socket"), forwarded(str(tmp_path / "none")):
         pass

@@ -22,14 +22,8 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(engine, monkeypatch, tmp_path):
-    """No container, and no file of ours in the temporary directory, is left by any build."""
-    place = tmp_path / "tmp"
-    place.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(place))
-    yield
-    assert engine.containers.list(all=True) == []
-    assert list(place.iterdir()) == []
+def clean(nothing_left):
+    """Nothing is left by any build."""
 
 
 # Steps -------------------------------------------------------------------------------------------

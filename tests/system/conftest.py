@@ -15,7 +15,6 @@ import os
 import pwd
 import queue
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.registry import debian
 
 import cellbox
 from cellbox.api.listeners import unix_listener
@@ -108,46 +108,13 @@ def mirror(ubuntu_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The URL of a docker-registry on loopback that serves ``library/ubuntu``."""
     need("docker-registry", "skopeo")
     folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{_free_port()}"
-    settings = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
-        "http": {"addr": address},
-    }
-    (folder / "config.yml").write_text(json.dumps(settings))
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
-        )
-    try:
-        _await_port(address)
+    with debian.serving(folder, auth=False) as address:
         subprocess.run(
             ["skopeo", "copy", "--quiet", "--dest-tls-verify=false",
              f"docker-archive:{ubuntu_tar}", f"docker://{address}/library/ubuntu:latest"],
             check=True, capture_output=True,
         )  # fmt: skip
         yield f"http://{address}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def _await_port(address: str) -> None:
-    host, port = address.split(":")
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            return socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline, f"nothing listens on {address}"
-            time.sleep(0.02)
 
 
 @pytest.fixture

@@ -81,9 +81,7 @@ def pull(surface: Surface, image: str, quiet: bool, platform: str) -> ImageHandl
 @click.option("-q", "--quiet", is_flag=True, help="Suppress verbose output")
 @_image
 @click.pass_obj
-def push(
-    surface: Surface, image: str, all_: bool, compression: str | None, quiet: bool
-) -> Lines:  # fmt: skip
+def push(surface: Surface, image: str, all_: bool, compression: str | None, quiet: bool) -> Lines:
     engine, how = surface.engine, compression or ""
     names = several.tags_of(engine, image) if all_ else [image]
     with surface.watch(f"Pushing {image}") as watch:

@@ -6,63 +6,52 @@ import os
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from cellbox.errors import InvalidArgument
 
 _CHUNK = 1 << 16
 
 
-class Agent:
-    """Forwards what connects to ``path`` to the agent at ``target``, while the block lasts. The
-    directory is this user's only; who is given the socket itself may use it."""
+@contextmanager
+def forwarded(target: str) -> Iterator[str]:
+    """A socket that leads to the agent at ``target`` while the block lasts: its path. The directory
+    is this user's only; who is given the socket itself may use it. Raises InvalidArgument."""
+    if not Path(target).is_socket():
+        raise InvalidArgument(f"{target} is no socket of an SSH agent")
+    with (
+        tempfile.TemporaryDirectory(prefix="cellbox-build-") as directory,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        path = f"{directory}/agent"
+        listener.bind(path)
+        os.chmod(path, 0o666)  # the ids of containers are not this user's
+        listener.listen()
+        thread = threading.Thread(target=_serve, args=(listener, target), daemon=True)
+        thread.start()
+        try:
+            yield path
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._held = ExitStack()
-        self.path = ""
 
-    def __enter__(self) -> Agent:
-        if not Path(self._target).is_socket():
-            raise InvalidArgument(f"{self._target} is no socket of an SSH agent")
-        with ExitStack() as held:
-            directory = held.enter_context(tempfile.TemporaryDirectory(prefix="cellbox-build-"))
-            self.path = f"{directory}/agent"
-            listener = held.enter_context(socket.socket(socket.AF_UNIX))
-            listener.bind(self.path)
-            os.chmod(self.path, 0o666)  # the ids of containers are not this user's
-            listener.listen()
-            thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
-            thread.start()
-            held.callback(thread.join)
-            held.callback(listener.shutdown, socket.SHUT_RDWR)
-            self._held = held.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._held.close()
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:  # the step is over
-                return
-            agent = socket.socket(socket.AF_UNIX)
-            try:
-                agent.connect(self._target)
-            except OSError:
-                client.close()
-                agent.close()
-                continue
-            threading.Thread(target=_both, args=(client, agent), daemon=True).start()
+def _serve(listener: socket.socket, target: str) -> None:
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:  # the step is over
+            return
+        agent = socket.socket(socket.AF_UNIX)
+        try:
+            agent.connect(target)
+        except OSError:
+            client.close()
+            agent.close()
+            continue
+        threading.Thread(target=_both, args=(client, agent), daemon=True).start()
 
 
 def _both(client: socket.socket, agent: socket.socket) -> None:

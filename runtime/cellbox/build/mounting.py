@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from cellbox.build import config as configs
 from cellbox.build import copying, tree
-from cellbox.build.agents import Agent
+from cellbox.build.agents import forwarded
 from cellbox.build.bench import Bench
 from cellbox.build.copying import Placed, Source, Wish
 from cellbox.build.mounts import Kind, Mount, Sharing
@@ -164,8 +164,8 @@ class Mounts:
             return
         count = sum(1 for spec in self.specs if spec.target.startswith(_AGENT))
         target = one.target or f"{_AGENT}{count}"
-        agent = held.enter_context(Agent(socket))
-        self.specs.append(MountSpec(MountKind.BIND, target, agent.path))
+        agent = held.enter_context(forwarded(socket))
+        self.specs.append(MountSpec(MountKind.BIND, target, agent))
         if not self.env:
             self.env.append(f"SSH_AUTH_SOCK={target}")
 

@@ -260,12 +260,10 @@ class Birth:
     def connect(self, bundle: Bundle) -> None:
         """Plug the container into its networks, and let its neighbours know its names."""
         wiring = bundle.wiring
-        driven = [one for one in wiring.plugs if one.endpoint]
-        own = [one for one in wiring.plugs if not one.endpoint]
-        ruled = bool(wiring.ports) or wiring.egress is not None
-        if own:
+        if own := wiring.own:
+            ruled = bool(wiring.ports) or wiring.egress is not None
             self._plug({"op": "plug", "rules": ruled}, own)
-        if driven:
+        if driven := wiring.driven:
             self._plug({"op": "drive"}, driven)
         for place in wiring.places:
             with step("network"):

@@ -27,7 +27,7 @@ from cellbox.model.codec import from_json, to_json
 from cellbox.model.container import PortSpec
 from cellbox.networks import client, names, owed, rules
 from cellbox.networks.ports import Bound
-from cellbox.networks.wiring import Plug, Wiring
+from cellbox.networks.wiring import Wiring
 
 _HIGH = 512
 _CRASH_SECONDS = 1.0
@@ -108,24 +108,19 @@ class Wires:
         self._bound = ()
         if rules.forget(self._run, self._id):
             self._fork("rules", self._have_rules_made)
-        if self._driven:
+        if self.wiring.driven:
             if not self._used:  # its program has never run
                 self._note_namespace()
             self._fork("release", self._release)
 
-    @property
-    def _driven(self) -> list[Plug]:
-        """The cables that other drivers have laid."""
-        return [one for one in self.wiring.plugs if one.endpoint]
-
     def _note_namespace(self) -> None:
         """By which a driver that hears of an end knows which run it was. The process cannot be
         asked: one that has ended, as it may have by now, is in no namespace."""
-        used = (owed.used(self._run, one.endpoint) for one in self._driven if one.endpoint)
+        used = (owed.used(self._run, one.endpoint) for one in self.wiring.driven if one.endpoint)
         self._used = next(filter(None, used), self._used)
 
     def _release(self, _stop: int, _more: list[int]) -> None:
-        plugs = [to_json(one) for one in self._driven]
+        plugs = [to_json(one) for one in self.wiring.driven]
         with suppress(CellboxError, OSError):  # then it hears of it when somebody looks
             client.ask_anew(self._run, {"op": "release", "plugs": plugs, "ended": self._used})
 

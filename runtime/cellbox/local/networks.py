@@ -522,10 +522,9 @@ class LocalNetworks:
         try:
             self._plugs("unplug", [one for one in gone if not one.endpoint], namespace)
             self._plugs("release", [one for one in gone if one.endpoint], namespace)
-            own = [one for one in wiring.plugs if not one.endpoint]
-            sockets = self._plugs("plug", own, namespace, names=names)
+            sockets = self._plugs("plug", wiring.own, namespace, names=names)
             try:
-                self._plugs("drive", [one for one in wiring.plugs if one.endpoint], namespace)
+                self._plugs("drive", wiring.driven, namespace)
             except BaseException:
                 for fd in sockets:
                     os.close(fd)

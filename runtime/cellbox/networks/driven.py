@@ -31,6 +31,7 @@ from cellbox.model.plugin import PluginKind
 from cellbox.networks import links, owed
 from cellbox.networks.links import Request, Routing
 from cellbox.networks.plug import configured, identity, inside, routing
+from cellbox.networks.rules import write_note
 from cellbox.networks.wiring import Plug
 from cellbox.plugins import REGISTRY, Joined, NetworkDriver
 
@@ -74,7 +75,7 @@ class Note:
 
 def note(run: str, network: str, driver: Driver) -> None:
     """From now on, ``driver`` has the network."""
-    _write(Path(run, "networks", network, owed.DRIVER), dumps(driver))
+    write_note(Path(run, "networks", network, owed.DRIVER), dumps(driver))
 
 
 def forget(run: str, network: str) -> None:
@@ -125,14 +126,14 @@ def _join(run: str, endpoint: Endpoint, known: Note | None) -> Joined:
         with suppress(CellboxError, OSError):
             _leave(run, known)
     path = owed.note(run, endpoint.network_id, endpoint.id)
-    _write(path, dumps(Note(endpoint)))
+    write_note(path, dumps(Note(endpoint)))
     try:
         joined = _checked(_joined(driver, endpoint), endpoint)
     except BaseException:
         with suppress(CellboxError, OSError):
             _leave(run, Note(endpoint))
         raise
-    _write(path, dumps(Note(endpoint, joined)))
+    write_note(path, dumps(Note(endpoint, joined)))
     return joined
 
 
@@ -197,7 +198,7 @@ def plug(run: str, netns_fd: int, wanted: Plug) -> None:
         if joined is None:
             joined = _join(run, wanted.endpoint, known)
         used = Note(wanted.endpoint, joined, namespace)
-        _write(owed.note(run, wanted.endpoint.network_id, wanted.endpoint.id), dumps(used))
+        write_note(owed.note(run, wanted.endpoint.network_id, wanted.endpoint.id), dumps(used))
         try:
             if joined.interface:
                 _take(netns_fd, wanted, joined)
@@ -287,10 +288,3 @@ def _read(run: str, endpoint: Endpoint) -> Note | None:
         return loads(Note, owed.note(run, endpoint.network_id, endpoint.id).read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    temporary.write_text(text)
-    temporary.rename(path)

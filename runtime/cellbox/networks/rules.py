@@ -115,7 +115,7 @@ def _is_loopback(address: str) -> bool:
 
 def note_bridge(run: str, network: str, bridge: Bridge) -> None:
     """The network is to be in the kernel. Raises OSError."""
-    _write(Path(run, "networks", network, UP), dumps(bridge))
+    write_note(Path(run, "networks", network, UP), dumps(bridge))
 
 
 def forget_bridge(run: str, network: str) -> None:
@@ -137,7 +137,7 @@ def bridges(run: str) -> dict[str, Bridge]:
 
 def note(run: str, container: str, rules: Rules) -> None:
     """The container runs, or is about to. Raises OSError."""
-    _write(Path(run, "networks", _FOLDER, f"{container}.json"), dumps(rules))
+    write_note(Path(run, "networks", _FOLDER, f"{container}.json"), dumps(rules))
 
 
 def forget(run: str, container: str) -> bool:
@@ -158,7 +158,8 @@ def gather(run: str) -> Ruleset:
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write_note(path: Path, text: str) -> None:
+    """Let a note say ``text``, whole at any moment. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     temporary.write_text(text, encoding="utf-8")

@@ -94,6 +94,16 @@ class Wiring:
     egress: tuple[str, ...] | None = None
 
     @property
+    def own(self) -> list[Plug]:
+        """The cables that are ours to lay."""
+        return [one for one in self.plugs if not one.endpoint]
+
+    @property
+    def driven(self) -> list[Plug]:
+        """Those that other drivers lay."""
+        return [one for one in self.plugs if one.endpoint]
+
+    @property
     def resolves(self) -> bool:
         """Does the container ask its engine for names?"""
         return bool(self.places) or self.allow is not None
